@@ -1,0 +1,60 @@
+"""Bring a database to this version's schema: `python -m shared.migrate`.
+
+Two migrators at once are safe: the second waits for the first's advisory lock and finds nothing to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+
+import psycopg
+
+MIGRATIONS = Path(__file__).with_name("migrations")
+LOCK = 0x5250_4101  # "RPA" and a number: the advisory lock that serialises migrators
+
+
+def migrate(database_url: str) -> list[str]:
+    """Apply what is missing, in order, and return the names of what was applied.
+
+    Raises psycopg.Error where the database refuses.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # yoyo's own imports use deprecated spellings
+        from yoyo import get_backend, read_migrations
+
+    with psycopg.connect(database_url, autocommit=True) as guard:
+        guard.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
+        backend = get_backend(_yoyo_url(database_url))
+        try:
+            backend.break_lock()  # ours is held: what yoyo finds is what a killed migrator left
+            with backend.lock():
+                missing = backend.to_apply(read_migrations(str(MIGRATIONS)))
+                backend.apply_migrations(missing)
+                return [migration.id for migration in missing]
+        finally:
+            backend.connection.close()
+
+
+def _yoyo_url(database_url: str) -> str:
+    scheme, rest = database_url.split("://", 1)
+    if scheme not in ("postgresql", "postgres"):
+        raise ValueError("DATABASE_URL: must start with postgresql://")
+    return f"postgresql+psycopg://{rest}"
+
+
+def main() -> int:
+    """Migrate DATABASE_URL's database and say what was done."""
+    url = os.environ.get("DATABASE_URL", "")
+    if not url:
+        sys.stderr.write("DATABASE_URL: not set; give the database's address, postgresql://user@host/name\n")
+        return 1
+    applied = migrate(url)
+    sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "up to date\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
