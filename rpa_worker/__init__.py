@@ -1,0 +1,39 @@
+"""What people who write workers import: a decorator per provider and action, and the rest is done.
+
+from rpa_worker import BusinessFailure, Job, Worker
+
+worker = Worker(capacity=4)
+
+@worker.action("octotel", "validation")
+async def validate(job: Job) -> dict[str, object]:
+    page = await job.page()
+    await page.goto(job.portal.url)
+    ...
+    return {"valid": True}
+
+worker.run()
+"""
+
+from rpa_worker.errors import (
+    AttemptOver,
+    BusinessFailure,
+    EvidenceRefused,
+    PortalNotConfigured,
+    TotpRefused,
+    WorkerError,
+)
+from rpa_worker.job import Job
+from rpa_worker.portal import Portal
+from rpa_worker.worker import Worker
+
+__all__ = [
+    "AttemptOver",
+    "BusinessFailure",
+    "EvidenceRefused",
+    "Job",
+    "Portal",
+    "PortalNotConfigured",
+    "TotpRefused",
+    "Worker",
+    "WorkerError",
+]
