@@ -27,11 +27,12 @@ def migrate(database_url: str) -> list[str]:
 
     with psycopg.connect(database_url, autocommit=True) as guard:
         guard.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        backend = get_backend(_yoyo_url(database_url))
+        backend = get_backend(_yoyo_url(database_url))  # type: ignore[no-untyped-call]
         try:
             backend.break_lock()  # ours is held: what yoyo finds is what a killed migrator left
             with backend.lock():
-                missing = backend.to_apply(read_migrations(str(MIGRATIONS)))
+                known = read_migrations(str(MIGRATIONS))  # type: ignore[no-untyped-call]
+                missing = backend.to_apply(known)
                 backend.apply_migrations(missing)
                 return [migration.id for migration in missing]
         finally:

@@ -1,8 +1,8 @@
 """Browsers behind one small interface: what a place that runs browsers must be able to do.
 
-    BrowserError
-    ├── BrowserFailed        this browser will never be ready; `reason` says why in the place's own words
-    └── BrowsersUnavailable  the place does not answer or has no room; try again later
+BrowserError
+├── BrowserFailed        this browser will never be ready; `reason` says why in the place's own words
+└── BrowsersUnavailable  the place does not answer or has no room; try again later
 """
 
 from __future__ import annotations

@@ -1,0 +1,92 @@
+"""callback: what workers report. Heartbeats, evidence, completion."""
+
+from __future__ import annotations
+
+import functions_framework.aio
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from functions.callback import reports
+from functions.callback.models import Completion, Heartbeat
+from shared import auth, logs
+from shared.config import DatabaseSettings, EventSettings, LeaseSettings, LockoutSettings, TokenSettings, load
+from shared.db import Database
+from shared.http import Unavailable, application, parse, read, route
+from shared.lockout import Lockout
+from shared.outbox import Publisher
+from shared.tokens import Attempt, Keyring
+from shared.valkey_client import Valkey
+
+EVIDENCE_LIMIT = 10 * 1024 * 1024
+TOTP_REJECTED = "totp_rejected"
+"""The failure code by which a worker says that the portal refused its login code."""
+
+
+class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, LockoutSettings):
+    """What this function needs."""
+
+
+SETTINGS = load(Settings)
+logs.configure("callback", SETTINGS.log_level)
+DATABASE = Database(SETTINGS)
+KEYRING = Keyring(SETTINGS)
+PUBLISHER = Publisher(SETTINGS, DATABASE)
+LOCKOUT = Lockout(SETTINGS, Valkey(SETTINGS))
+
+
+async def heartbeat(request: Request) -> Response:
+    """POST /callbacks/heartbeat"""
+    token = auth.worker(request, KEYRING)
+    beat = await parse(request, Heartbeat)
+    auth.same_attempt(token, beat.job_id, beat.attempt)
+    async with DATABASE.connection() as connection:
+        until = await reports.heartbeat(connection, token, beat, SETTINGS)
+    return JSONResponse({"status": "running", "lease_expires_at": until.isoformat()})
+
+
+async def keep_evidence(request: Request) -> Response:
+    """PUT /callbacks/evidence/{name}"""
+    token = auth.worker(request, KEYRING)
+    content = await read(request, EVIDENCE_LIMIT)
+    name, kind = request.path_params["name"], request.headers.get("content-type", "application/octet-stream")
+    async with DATABASE.connection() as connection:
+        digest = await reports.keep_evidence(connection, token, name, kind, content)
+    return JSONResponse({"name": name, "size": len(content), "sha256": digest}, 201)
+
+
+async def complete(request: Request) -> Response:
+    """POST /callbacks/job-complete"""
+    token = auth.worker(request, KEYRING)
+    report = await parse(request, Completion)
+    auth.same_attempt(token, report.job_id, report.attempt)
+    if report.failure and report.failure.code == TOTP_REJECTED:
+        await _count_rejection(token)
+    async with DATABASE.connection() as connection:
+        state, bell = await reports.complete(connection, token, report, SETTINGS)
+    if bell:
+        await PUBLISHER.publish([bell])
+    logs.info("reported", status=report.status, now=state.value)
+    return JSONResponse({"status": state.value})
+
+
+async def _count_rejection(token: Attempt) -> None:
+    try:
+        await LOCKOUT.rejected(token.provider, token.job_id, token.attempt)
+    except Unavailable:
+        logs.warning("rejection not counted", reason="Valkey does not answer")
+
+
+APPLICATION = application(
+    [
+        route("POST", "/callbacks/heartbeat", heartbeat),
+        route("PUT", "/callbacks/evidence/{name}", keep_evidence),
+        route("POST", "/callbacks/job-complete", complete),
+    ],
+    DATABASE.ping,
+)
+
+
+@functions_framework.aio.http
+async def callback(_request: Request) -> Response:
+    """The function's entry point."""
+    return APPLICATION

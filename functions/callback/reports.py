@@ -1,0 +1,126 @@
+"""What a worker's report does to its job."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+
+from psycopg.types.json import Jsonb
+
+from functions.callback import queries
+from functions.callback.models import Completion, Heartbeat
+from shared.config import LeaseSettings
+from shared.db import Connection
+from shared.events import Doorbell
+from shared.http import Problem, invalid
+from shared.jobs import Ending, Failure, Kind, State, end_attempt
+from shared.tokens import Attempt
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(; ?[\w-]{1,30}=[\w.-]{1,60})?", re.ASCII)
+FILES_PER_ATTEMPT = 100
+BYTES_PER_ATTEMPT = 100 * 1024 * 1024
+
+
+def _over(token: Attempt, state: str | None, attempt: int) -> Problem:
+    if state is None:
+        return Problem(409, f"there is no job {token.job_id} any more; stop working on it", code="unknown_job")
+    if attempt != token.attempt:
+        return Problem(
+            409,
+            f"attempt {token.attempt} is over, the job is at attempt {attempt}; stop working on it",
+            code="stale_attempt",
+        )
+    code = "cancelled" if state == State.CANCELLED else "finished"
+    return Problem(409, f"the job is {state}; stop working on it", code=code)
+
+
+async def _standing(connection: Connection, token: Attempt) -> tuple[str | None, int, bool]:
+    values = {"job_id": token.job_id, "attempt": token.attempt}
+    row = await (await connection.execute(queries.STANDING, values)).fetchone()
+    return (row[0], row[1], row[2]) if row else (None, 0, False)
+
+
+async def heartbeat(connection: Connection, token: Attempt, beat: Heartbeat, leases: LeaseSettings) -> datetime:
+    """Until when the lease now runs. Raises Problem 409 where the attempt is over."""
+    values = {
+        "job_id": token.job_id,
+        "attempt": token.attempt,
+        "lease": leases.heartbeat_timeout,
+        "longest": leases.worker_timeout + leases.browser_start_timeout + leases.idle_seconds,
+        "phase": beat.phase,
+        "detail": Jsonb({"by": "heartbeat", **({"phase": beat.phase} if beat.phase else {})}),
+    }
+    row = await (await connection.execute(queries.HEARTBEAT, values)).fetchone()
+    if row is None:
+        state, attempt, _ = await _standing(connection, token)
+        raise _over(token, state, attempt)
+    return row[0]  # type: ignore[no-any-return]
+
+
+async def keep_evidence(connection: Connection, token: Attempt, name: str, content_type: str, content: bytes) -> str:
+    """Keep a file of the attempt; its SHA-256. Raises Problem 409, 413 or 422."""
+    if not NAME.fullmatch(name):
+        raise invalid(
+            "name",
+            "must be 1 to 100 letters, digits, dots, dashes and underscores, the first a letter or digit",
+        )
+    if not CONTENT_TYPE.fullmatch(content_type):
+        raise invalid("Content-Type", "must be a media type such as image/png")
+    values = {"job_id": token.job_id, "attempt": token.attempt, "name": name}
+    row = await (await connection.execute(queries.EVIDENCE_SO_FAR, values)).fetchone()
+    if row and (row[0] >= FILES_PER_ATTEMPT or row[1] + len(content) > BYTES_PER_ATTEMPT):
+        raise Problem(
+            413,
+            f"body: an attempt keeps {FILES_PER_ATTEMPT} files and {BYTES_PER_ATTEMPT} bytes at most; send less",
+            code="too_large",
+        )
+    digest = hashlib.sha256(content)
+    values |= {
+        "content_type": content_type,
+        "size": len(content),
+        "sha256": digest.digest(),
+        "content": content,
+    }
+    if await (await connection.execute(queries.KEEP_EVIDENCE, values)).fetchone() is None:
+        state, attempt, _ = await _standing(connection, token)
+        raise _over(token, state, attempt)
+    return digest.hexdigest()
+
+
+async def complete(
+    connection: Connection, token: Attempt, report: Completion, leases: LeaseSettings
+) -> tuple[State, Doorbell | None]:
+    """End the attempt as the worker says; told twice it ends once. Raises Problem 409 or 422."""
+    await _uploaded(connection, token, report.evidence)
+    ended = await end_attempt(connection, _ending(token, report), leases)
+    if ended:
+        return ended
+    state, attempt, told = await _standing(connection, token)
+    if told and state:
+        return State(state), None
+    raise _over(token, state, attempt)
+
+
+def _ending(token: Attempt, report: Completion) -> Ending:
+    failure = report.failure
+    return Ending(
+        token.job_id,
+        token.attempt,
+        State.COMPLETED if failure is None else State.FAILED,
+        report.status,
+        states=(State.DISPATCHING, State.RUNNING),
+        result=report.result,
+        failure=Failure(Kind(failure.kind), failure.code, failure.message) if failure else None,
+        detail={"by": "worker", "totp_used": report.totp_used},
+    )
+
+
+async def _uploaded(connection: Connection, token: Attempt, names: list[str]) -> None:
+    values = {"job_id": token.job_id, "attempt": token.attempt, "names": names}
+    rows = await (await connection.execute(queries.EVIDENCE_NAMES, values)).fetchall() if names else []
+    known = {row[0] for row in rows}
+    for n, name in enumerate(names):
+        if name not in known:
+            raise invalid(f"evidence.{n}", "was not uploaded in this attempt; PUT /callbacks/evidence/{name} first")

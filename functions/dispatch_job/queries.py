@@ -1,0 +1,38 @@
+"""The statements of handing a job to a worker."""
+
+from typing import LiteralString
+
+# The attempt that waits for a worker, with its browser. `handed_over` is set once a worker may have it.
+WAITING: LiteralString = """
+SELECT j.id, j.attempt, j.provider, j.action, j.parameters, j.account, j.state, j.traceparent, j.worker AS handed_over,
+    b.name AS browser, b.address, b.key_id
+FROM jobs j LEFT JOIN browsers b ON b.job_id = j.id AND b.attempt = j.attempt
+WHERE j.id = %(job_id)s
+"""
+
+# From here on this worker may have the job: nobody else is asked in this attempt, whatever its answer.
+HAND_OVER: LiteralString = """
+UPDATE jobs SET worker = %(worker)s, lease_expires_at = now() + make_interval(secs => %(lease)s)
+WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = 'dispatching' AND worker IS NULL
+RETURNING id
+"""
+
+# The worker certainly does not have it: another may be asked.
+TAKE_BACK: LiteralString = """
+UPDATE jobs SET worker = NULL, lease_expires_at = now() + make_interval(secs => %(lease)s)
+WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = 'dispatching' AND worker = %(worker)s
+RETURNING id
+"""
+
+# The worker said yes.
+ACCEPTED: LiteralString = """
+WITH moved AS (
+    UPDATE jobs SET state = 'running', lease_expires_at = now() + make_interval(secs => %(lease)s)
+    WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = 'dispatching' AND worker = %(worker)s
+    RETURNING id, attempt
+), noted AS (
+    INSERT INTO history (job_id, attempt, event, from_state, to_state, detail)
+    SELECT id, attempt, 'accepted', 'dispatching', 'running', %(detail)s FROM moved
+)
+SELECT id FROM moved
+"""

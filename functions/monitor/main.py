@@ -1,0 +1,122 @@
+"""monitor: what people, Prometheus and Oracle want to know."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+
+import functions_framework.aio
+import httpx
+from prometheus_client import CONTENT_TYPE_LATEST
+from pydantic import Field, SecretStr
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from functions.monitor import figures
+from shared import logs
+from shared.auth import Gate
+from shared.config import BaseUrl, DatabaseSettings, ProviderSettings, TokenSettings, ValkeySettings, load
+from shared.db import Database
+from shared.events import PING, receive
+from shared.http import Problem, application, route
+from shared.ratelimit import RateLimiter
+from shared.tokens import Keyring, Scope
+from shared.valkey_client import Valkey
+
+PER_MINUTE = 600
+
+
+class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings):
+    """What this function needs."""
+
+    health_report_enabled: bool = False
+    health_report_endpoint: BaseUrl | None = Field(None, description="where health reports go")
+    callback_auth_token: SecretStr = Field(SecretStr(""), description="the bearer token that ORDS expects")
+    callback_timeout: float = Field(10, gt=0, le=60, description="seconds ORDS may take to answer")
+
+
+SETTINGS = load(Settings)
+logs.configure("monitor", SETTINGS.log_level)
+DATABASE = Database(SETTINGS)
+VALKEY = Valkey(SETTINGS)
+GATE = Gate(Keyring(SETTINGS), RateLimiter(VALKEY), PER_MINUTE)
+
+
+async def home(_request: Request) -> Response:
+    """GET /"""
+    return JSONResponse({"name": "rpa-orchestrator", "function": "monitor"})
+
+
+async def status(request: Request) -> Response:
+    """GET /status"""
+    await GATE.caller(request, Scope.MONITOR_READ)
+    async with DATABASE.connection() as connection:
+        jobs, backlog = await figures.read_figures(connection)
+    return JSONResponse(figures.status(SETTINGS.providers.values(), jobs, backlog))
+
+
+async def metrics(request: Request) -> Response:
+    """GET /metrics"""
+    await GATE.caller(request, Scope.MONITOR_READ)
+    async with DATABASE.connection() as connection:
+        jobs, backlog = await figures.read_figures(connection)
+    return Response(figures.exposition(jobs, backlog), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def browser_services(request: Request) -> Response:
+    """GET /browser-services"""
+    await GATE.caller(request, Scope.MONITOR_READ)
+    async with DATABASE.connection() as connection:
+        browsers = await figures.read_browsers(connection)
+    return JSONResponse({"items": browsers, "next_cursor": None})
+
+
+async def tick(request: Request) -> Response:
+    """POST /: the PingSource's tick; reports our health to Oracle where that is wished."""
+    event = await receive(request)
+    if event["type"] != PING:
+        raise Problem(422, f"type: {event['type']} is not handled here; expected {PING}", code="poison")
+    if SETTINGS.health_report_enabled and SETTINGS.health_report_endpoint:
+        await _report(SETTINGS.health_report_endpoint)
+    return Response(status_code=204)
+
+
+async def _report(endpoint: str) -> None:
+    async with DATABASE.connection() as connection:
+        jobs, backlog = await figures.read_figures(connection)
+    report = {
+        "status": "ok",
+        "reported_at": datetime.now(UTC).isoformat(),
+        **figures.status((), jobs, backlog),
+    }
+    headers = {"Authorization": f"Bearer {SETTINGS.callback_auth_token.get_secret_value()}"}
+    try:
+        async with asyncio.timeout(SETTINGS.callback_timeout), httpx.AsyncClient(trust_env=False) as client:
+            response = await client.post(endpoint, json=report, headers=headers)
+        logs.info("health reported", status=response.status_code)
+    except (httpx.HTTPError, TimeoutError) as error:
+        logs.warning("health not reported", reason=type(error).__name__)  # the next tick reports anew
+
+
+async def ready() -> None:
+    """Both stores answer."""
+    await DATABASE.ping()
+    await VALKEY.ping()
+
+
+APPLICATION = application(
+    [
+        route("GET", "/", home),
+        route("POST", "/", tick),
+        route("GET", "/status", status),
+        route("GET", "/metrics", metrics),
+        route("GET", "/browser-services", browser_services),
+    ],
+    ready,
+)
+
+
+@functions_framework.aio.http
+async def monitor(_request: Request) -> Response:
+    """The function's entry point."""
+    return APPLICATION

@@ -1,0 +1,122 @@
+"""From a claimed attempt to a ready browser, or to the reason why there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from psycopg.types.json import Jsonb
+
+from functions.provision_browser import queries
+from functions.provision_browser.admission import Claimed
+from shared import logs
+from shared.browsers import BrowserFailed, Browsers, BrowserSpec, BrowsersUnavailable
+from shared.config import LeaseSettings
+from shared.db import UNAVAILABLE, Database
+from shared.events import Doorbell, Type
+from shared.jobs import State, fail_attempt
+from shared.tokens import Keyring
+
+LEASE_SECONDS = 30.0
+"""How long a claim outlives the one who made it; renewed while the browser starts."""
+NO_ROOM_SECONDS = 10.0
+LIFETIME_MARGIN_SECONDS = 300
+
+
+class BringUp:
+    """Brings up browsers for claimed attempts."""
+
+    def __init__(self, database: Database, browsers: Browsers, keyring: Keyring, leases: LeaseSettings) -> None:
+        self._database = database
+        self._browsers = browsers
+        self._keyring = keyring
+        self._leases = leases
+
+    async def __call__(self, job: Claimed, *, browser: bool) -> Doorbell | None:
+        """The event to publish: ready, tried again, or failed. None where somebody was faster."""
+        try:
+            address = await self._start(job) if browser else None
+        except BrowserFailed as failed:
+            logs.warning("browser failed", job_id=job.id, attempt=job.attempt, reason=failed.reason)
+            return await self._fail(job, failed.reason)
+        except BrowsersUnavailable as unavailable:
+            logs.warning("no room for a browser", job_id=job.id, attempt=job.attempt, reason=unavailable.reason)
+            return await self._give_back(job, unavailable.reason)
+        return await self._ready(job, address)
+
+    async def _start(self, job: Claimed) -> str | None:
+        name = f"rpa-browser-{job.id}-{job.attempt}"
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(queries.KEY_OF, {"name": name})).fetchone()
+        if row is None:
+            return None  # the attempt is over and its browser released
+        leases = self._leases
+        lifetime = leases.browser_start_timeout + leases.idle_seconds + leases.worker_timeout + LIFETIME_MARGIN_SECONDS
+        spec = BrowserSpec(name, self._keyring.browser_path(name, row[0]), int(lifetime), job.id, job.attempt)
+        async with self._kept_alive(job):
+            await self._browsers.create(spec)
+            return (await self._browsers.wait_ready(name, timeout=leases.browser_start_timeout)).address
+
+    @asynccontextmanager
+    async def _kept_alive(self, job: Claimed) -> AsyncIterator[None]:
+        async def renew() -> None:
+            while True:
+                await asyncio.sleep(LEASE_SECONDS / 3)
+                values = {"job_id": job.id, "attempt": job.attempt, "lease": LEASE_SECONDS}
+                try:
+                    async with self._database.connection() as connection:
+                        await connection.execute(queries.KEEP_LEASE, values)
+                except UNAVAILABLE:
+                    logs.warning("lease not renewed", job_id=job.id, reason="the database does not answer")
+
+        renewal = asyncio.create_task(renew())
+        try:
+            yield
+        finally:
+            renewal.cancel()
+
+    async def _ready(self, job: Claimed, address: str | None) -> Doorbell | None:
+        values = {
+            "job_id": job.id,
+            "attempt": job.attempt,
+            "address": address,
+            "lease": self._leases.idle_seconds,
+        }
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(queries.READY, values)).fetchone()
+        return Doorbell(Type.BROWSER_READY, job.id, job.attempt, row[0]) if row else None
+
+    async def _fail(self, job: Claimed, reason: str) -> Doorbell | None:
+        async with self._database.connection() as connection:
+            return await fail_attempt(
+                connection, job.id, job.attempt, [State.PROVISIONING], "browser_failed", reason, self._leases
+            )
+
+    async def _give_back(self, job: Claimed, reason: str) -> Doorbell | None:
+        wait = NO_ROOM_SECONDS * random.uniform(0.5, 1.5)  # noqa: S311 (spreads the load, guards nothing)
+        values = {
+            "job_id": job.id,
+            "attempt": job.attempt,
+            "wait": wait,
+            "detail": Jsonb({"reason": reason[:500]}),
+        }
+        async with self._database.connection() as connection:
+            row = await (await connection.execute(queries.GIVE_BACK, values)).fetchone()
+        return Doorbell(Type.JOB_SUBMITTED, job.id, job.attempt, row[0]) if row else None
+
+
+async def release(database: Database, browsers: Browsers, job_id: int) -> None:
+    """Delete the browsers of a job's ended attempts; what cannot be deleted now is left to reap_idle."""
+    async with database.connection() as connection:
+        cursor = await connection.execute(queries.LEFT_OVER, {"job_id": job_id})
+        names = [str(row[0]) for row in await cursor.fetchall()]
+    for name in names:
+        try:
+            await browsers.delete(name)
+        except BrowsersUnavailable as unavailable:
+            logs.warning("browser not deleted", browser=name, reason=unavailable.reason)
+            continue
+        async with database.connection() as connection:
+            await connection.execute(queries.FORGET_BROWSER, {"name": name})

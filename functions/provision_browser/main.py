@@ -1,0 +1,59 @@
+"""provision_browser: admit the next jobs within the limits and get each a ready browser."""
+
+from __future__ import annotations
+
+import functions_framework.aio
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from functions.provision_browser.admission import Limits
+from functions.provision_browser.bring_up import BringUp
+from functions.provision_browser.handler import Handler
+from shared import logs
+from shared.browsers.place import open_browsers
+from shared.config import (
+    BrowserSettings,
+    DatabaseSettings,
+    EventSettings,
+    LeaseSettings,
+    ProviderSettings,
+    TokenSettings,
+    load,
+)
+from shared.db import Database
+from shared.events import Type, endpoint
+from shared.http import application, route
+from shared.outbox import Publisher
+from shared.tokens import Keyring
+
+
+class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, ProviderSettings, BrowserSettings):
+    """What this function needs."""
+
+    max_workers: int = Field(10, ge=1, le=10000, description="jobs at once in all")
+    provision_batch: int = Field(10, ge=1, le=100, description="jobs that one event admits at most")
+
+
+SETTINGS = load(Settings)
+logs.configure("provision_browser", SETTINGS.log_level)
+DATABASE = Database(SETTINGS)
+KEYRING = Keyring(SETTINGS)
+BROWSERS = open_browsers(SETTINGS)
+HANDLER = Handler(
+    DATABASE,
+    BROWSERS,
+    Publisher(SETTINGS, DATABASE),
+    BringUp(DATABASE, BROWSERS, KEYRING, SETTINGS),
+    Limits(SETTINGS.max_workers, SETTINGS.providers),
+    batch=SETTINGS.provision_batch,
+    key_id=KEYRING.current,
+)
+TYPES = (Type.JOB_SUBMITTED, Type.JOB_FINISHED)
+APPLICATION = application([route("POST", "/", endpoint(DATABASE, "provision_browser", TYPES, HANDLER))], DATABASE.ping)
+
+
+@functions_framework.aio.http
+async def provision_browser(_request: Request) -> Response:
+    """The function's entry point."""
+    return APPLICATION

@@ -1,0 +1,141 @@
+"""What callers send and get."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+from shared.http import json_bytes
+from shared.jobs import State
+from shared.providers import Provider
+from shared.values import JsonObject, Text
+
+BATCH_LIMIT = 100
+
+
+class JobRequest(BaseModel):
+    """A job as it is submitted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    provider: Text
+    action: Text
+    parameters: JsonObject = Field(default_factory=dict)
+    priority: int = Field(5, ge=0, le=10)
+    max_retries: int = Field(3, ge=0, le=20)
+    external_job_id: Text | None = Field(None, min_length=1, max_length=200)
+    run_after: AwareDatetime | None = None
+    deadline: AwareDatetime | None = None
+
+    def digest(self) -> bytes:
+        """The same for the same content: how a repeated submission is told from a different one."""
+        return hashlib.sha256(json_bytes(self.model_dump(mode="json"))).digest()
+
+    def problems(self, providers: Mapping[str, Provider], now: datetime) -> list[tuple[str, str]]:
+        """What is wrong with it beyond its shape: field and remedy."""
+        found = []
+        provider = providers.get(self.provider)
+        if provider is None:
+            found.append(("provider", f"unknown; one of {', '.join(sorted(providers))}"))
+        elif self.action not in provider.actions:
+            found.append(("action", f"unknown at {self.provider}; one of {', '.join(provider.actions)}"))
+        return found + time_problems(self.run_after, self.deadline, now)
+
+
+def time_problems(run_after: datetime | None, deadline: datetime | None, now: datetime) -> list[tuple[str, str]]:
+    """Times that can never work out."""
+    if deadline and deadline <= now:
+        return [("deadline", "is in the past; give a later time or none")]
+    if deadline and run_after and deadline <= run_after:
+        return [("deadline", "is not after run_after; give a later time or none")]
+    return []
+
+
+class BatchRequest(BaseModel):
+    """Several jobs, accepted or refused together."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobs: list[JobRequest] = Field(min_length=1, max_length=BATCH_LIMIT)
+
+
+class JobChange(BaseModel):
+    """What may change while a job waits."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    priority: int = Field(5, ge=0, le=10)
+    run_after: AwareDatetime | None = None
+    deadline: AwareDatetime | None = None
+
+
+class HistoryEntry(BaseModel):
+    """One thing that happened to a job."""
+
+    at: datetime
+    attempt: int
+    event: str
+    from_: str | None = Field(serialization_alias="from")
+    to: str
+    detail: dict[str, Any]
+
+
+class Evidence(BaseModel):
+    """A file that a worker left."""
+
+    name: str
+    attempt: int
+    content_type: str
+    size: int
+    sha256: str
+
+
+class Job(BaseModel):
+    """A job as callers see it."""
+
+    id: int
+    external_job_id: str | None
+    retry_of: int | None
+    provider: str
+    action: str
+    parameters: dict[str, Any]
+    priority: int
+    max_retries: int
+    status: State
+    attempt: int
+    account: str | None
+    run_after: datetime
+    deadline: datetime | None
+    created_at: datetime
+    started_at: datetime | None
+    updated_at: datetime
+    finished_at: datetime | None
+    result: dict[str, Any] | None
+    error: dict[str, Any] | None
+    reported_at: datetime | None
+    report_attempts: int
+    report_error: str | None
+    evidence: list[Evidence]
+
+
+class JobWithHistory(Job):
+    """One job with all that happened to it."""
+
+    history: list[HistoryEntry]
+
+
+class Page(BaseModel):
+    """A part of a list; next_cursor gets the next part."""
+
+    items: list[Job]
+    next_cursor: str | None
+
+
+class Items(BaseModel):
+    """Jobs in the order of the request."""
+
+    items: list[Job]

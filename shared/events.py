@@ -1,0 +1,163 @@
+"""Events are doorbells: they carry ids, their handler reads the row. CloudEvents 1.0 over HTTP.
+
+    Fate        how an event ends that was not simply done
+    ├── TryLater    503 with Retry-After; Knative delivers it again
+    └── Poison      422, kept in the dead-letter table; delivering it again would change nothing
+
+Knative takes a non-empty 2xx answer for a failed delivery and retries 404, 408, 409 and 429, so a handled
+event is an empty 204 and none of these is ever answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from cloudevents.exceptions import GenericException
+from cloudevents.http import CloudEvent, from_http
+from pydantic import BaseModel, Field, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
+
+from shared import dead_letters, logs
+from shared.db import Database
+from shared.http import Handler, Problem, from_validation, invalid, read
+from shared.tracing import continued, trace_id
+
+SOURCE = "/rpa/orchestrator"
+EVENT_LIMIT = 64 * 1024
+STRUCTURED = "application/cloudevents+json"
+
+
+class Type(StrEnum):
+    """What can have happened."""
+
+    JOB_SUBMITTED = "rpa.job.submitted.v1"
+    BROWSER_READY = "rpa.browser.ready.v1"
+    JOB_FINISHED = "rpa.job.finished.v1"
+
+
+PING = "dev.knative.sources.ping"
+
+
+class Fate(Exception):
+    """The event was not simply done."""
+
+
+class TryLater(Fate):
+    """Not now; deliver it again after this many seconds."""
+
+    def __init__(self, seconds: float, why: str) -> None:
+        super().__init__(why)
+        self.seconds = max(1, round(seconds))
+
+
+class Poison(Fate):
+    """Delivering it again would change nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Doorbell:
+    """One of our events: something happened to this attempt of this job; go and look."""
+
+    type: Type
+    job_id: int
+    attempt: int
+    traceparent: str
+
+    @property
+    def id(self) -> str:
+        """The same for the same happening, whoever announces it and however often."""
+        return hashlib.sha256(f"{self.type}\0{self.job_id}\0{self.attempt}".encode()).hexdigest()[:32]
+
+    def cloud_event(self) -> CloudEvent:
+        """As a CloudEvent."""
+        attributes = {
+            "id": self.id,
+            "type": self.type.value,
+            "source": SOURCE,
+            "subject": str(self.job_id),
+            "partitionkey": str(self.job_id),
+            "traceparent": self.traceparent,
+            "datacontenttype": "application/json",
+        }
+        return CloudEvent(attributes, {"job_id": self.job_id, "attempt": self.attempt})
+
+
+class _Ids(BaseModel):
+    job_id: int = Field(ge=1, le=2**63 - 1)
+    attempt: int = Field(ge=1, le=1000)
+
+
+async def receive(request: Request) -> CloudEvent:
+    """The event of a request, binary or structured. Raises Problem 413 or 422."""
+    body = await read(request, EVENT_LIMIT)
+    if not _has_id(request.headers, body):
+        # cloudevents would make one up, and repeated deliveries could not be told apart
+        raise invalid("ce-id", "every event needs an id; send the header ce-id or the member id")
+    try:
+        event = from_http(dict(request.headers), body)
+        json.dumps(event.data)
+    except (GenericException, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Problem(
+            422, f"event: not a CloudEvent 1.0 with JSON data ({type(error).__name__})", code="invalid"
+        ) from None
+    return event
+
+
+def _has_id(headers: Mapping[str, str], body: bytes) -> bool:
+    if not headers.get("content-type", "").startswith(STRUCTURED):
+        return bool(headers.get("ce-id", "").strip())
+    try:
+        members = json.loads(body)
+    except ValueError:
+        return False
+    return isinstance(members, dict) and isinstance(members.get("id"), str) and bool(members["id"].strip())
+
+
+def doorbell(event: CloudEvent, types: Collection[Type]) -> Doorbell:
+    """The event as one of ours. Raises Poison."""
+    if event["type"] not in list(types):
+        raise Poison(f"type: {event['type']} is not handled here; expected {', '.join(types)}")
+    try:
+        ids = _Ids.model_validate(event.data, strict=True)
+    except ValidationError as error:
+        raise Poison(f"data: {from_validation(error).detail}") from None
+    return Doorbell(Type(event["type"]), ids.job_id, ids.attempt, continued(event.get_attributes().get("traceparent")))
+
+
+def endpoint(
+    database: Database,
+    destination: str,
+    types: Collection[Type],
+    handler: Callable[[Doorbell], Awaitable[None]],
+) -> Handler:
+    """An HTTP handler that lets `handler` answer doorbells of these types."""
+
+    async def event(request: Request) -> Response:
+        received = await receive(request)
+        try:
+            bell = doorbell(received, types)
+            logs.bind(job_id=bell.job_id, attempt=bell.attempt, trace_id=trace_id(bell.traceparent))
+            await handler(bell)
+        except Poison as poison:
+            await keep(database, received, destination, str(poison))
+            raise Problem(422, str(poison), code="poison") from None
+        except TryLater as later:
+            logs.info("try later", seconds=later.seconds, why=str(later))
+            return Response(status_code=503, headers={"Retry-After": str(later.seconds)})
+        return Response(status_code=204)
+
+    return event
+
+
+async def keep(database: Database, event: CloudEvent, destination: str, reason: str) -> None:
+    """Put an event that nobody could handle into the dead-letter table, once however often it comes."""
+    attributes: dict[str, Any] = dict(event.get_attributes())
+    logs.warning("dead letter", event_type=attributes["type"], destination=destination, reason=reason)
+    async with database.connection() as connection:
+        await dead_letters.keep(connection, attributes, event.data, destination, reason)

@@ -1,0 +1,87 @@
+"""Publishing: right after the commit, in a bounded time; what fails waits in the outbox for reap_idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, LiteralString
+
+from cloudevents.http import to_binary
+
+from shared import logs
+from shared.config import EventSettings
+from shared.db import UNAVAILABLE, Database
+from shared.events import Doorbell
+
+if TYPE_CHECKING:
+    import httpx
+
+PUBLISH_SECONDS = 2.0
+
+# The broker has these; nobody needs to send them again.
+FORGET: LiteralString = """
+DELETE FROM outbox USING unnest(%(types)s::text[], %(jobs)s::bigint[], %(attempts)s::int[]) AS sent (type, job_id, attempt)
+WHERE (outbox.type, outbox.job_id, outbox.attempt) = (sent.type, sent.job_id, sent.attempt)
+"""
+
+
+class Publisher:
+    """Sends doorbells to the broker that K_SINK names."""
+
+    def __init__(self, settings: EventSettings, database: Database) -> None:
+        self._sink = settings.k_sink
+        self._database = database
+        self._client: httpx.AsyncClient | None = None
+
+    async def publish(self, bells: Sequence[Doorbell]) -> None:
+        """Send what was just committed and forget what the broker took. Never raises: the outbox keeps the rest."""
+        if not bells or not self._sink:
+            return
+        taken = await self.ring(bells)
+        if not taken:
+            return
+        try:
+            async with self._database.connection() as connection:
+                await connection.execute(
+                    FORGET,
+                    {
+                        "types": [b.type.value for b in taken],
+                        "jobs": [b.job_id for b in taken],
+                        "attempts": [b.attempt for b in taken],
+                    },
+                )
+        except UNAVAILABLE:
+            logs.warning("outbox not cleared", reason="the database does not answer")
+
+    async def ring(self, bells: Sequence[Doorbell]) -> list[Doorbell]:
+        """Send doorbells to the broker; those it took within 2 s."""
+        taken = await asyncio.gather(*(self._send(bell) for bell in bells))
+        return [bell for bell, ok in zip(bells, taken, strict=True) if ok]
+
+    async def _send(self, bell: Doorbell) -> bool:
+        import httpx
+
+        if not self._sink:
+            return False
+        self._client = self._client or httpx.AsyncClient(timeout=PUBLISH_SECONDS, trust_env=False)
+        headers, body = to_binary(bell.cloud_event())
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                response = await self._client.post(self._sink, headers=dict(headers), content=body)
+        except (httpx.HTTPError, TimeoutError) as error:
+            logs.warning("event not published", event_type=bell.type.value, reason=type(error).__name__)
+            return False
+        if response.is_success:
+            return True
+        logs.warning(
+            "event not published",
+            event_type=bell.type.value,
+            reason=f"broker answered {response.status_code}",
+        )
+        return False
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
