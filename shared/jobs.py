@@ -108,7 +108,8 @@ WITH job AS (
     FROM moved
 ), announced AS (
     INSERT INTO outbox (type, job_id, attempt, traceparent)
-    SELECT CASE WHEN state = 'pending' THEN 'rpa.job.submitted.v1' ELSE 'rpa.job.finished.v1' END, id, attempt, traceparent
+    SELECT CASE WHEN state = 'pending' THEN 'rpa.job.submitted.v1' ELSE 'rpa.job.finished.v1' END,
+        id, attempt, traceparent
     FROM moved
     ON CONFLICT DO NOTHING
 )

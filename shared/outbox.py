@@ -20,7 +20,8 @@ PUBLISH_SECONDS = 2.0
 
 # The broker has these; nobody needs to send them again.
 FORGET: LiteralString = """
-DELETE FROM outbox USING unnest(%(types)s::text[], %(jobs)s::bigint[], %(attempts)s::int[]) AS sent (type, job_id, attempt)
+DELETE FROM outbox
+USING unnest(%(types)s::text[], %(jobs)s::bigint[], %(attempts)s::int[]) AS sent (type, job_id, attempt)
 WHERE (outbox.type, outbox.job_id, outbox.attempt) = (sent.type, sent.job_id, sent.attempt)
 """
 

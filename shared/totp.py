@@ -44,7 +44,8 @@ local function answer(account, step)
 end
 
 local mine = redis.call('HMGET', KEYS[1], 'account', 'step')
-if mine[1] and tonumber(mine[2]) ~= used and tonumber(mine[2]) >= first then return answer(mine[1], tonumber(mine[2])) end
+local my_step = tonumber(mine[2])
+if my_step and my_step ~= used and my_step >= first then return answer(mine[1], my_step) end
 
 local best, best_step, paused
 for i = 5, #ARGV do

@@ -10,7 +10,8 @@ WITH job AS (
     FOR UPDATE
 ), moved AS (
     UPDATE jobs SET state = 'running',
-        lease_expires_at = least(now() + make_interval(secs => %(lease)s), claimed_at + make_interval(secs => %(longest)s))
+        lease_expires_at = least(now() + make_interval(secs => %(lease)s),
+            claimed_at + make_interval(secs => %(longest)s))
     FROM job WHERE jobs.id = job.id
     RETURNING jobs.id, jobs.attempt, jobs.lease_expires_at, job.state AS from_state
 ), noted AS (

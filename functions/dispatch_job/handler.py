@@ -89,7 +89,7 @@ class Handler:
             await self._fail(job, "unknown_provider", f"provider {job.provider} is not configured any more")
             return
         try:
-            body = await self._order(job, provider)
+            body = self._order(job)
         except KeyError:
             await self._fail(
                 job, "key_retired", "the browser's access key was retired; the next attempt gets a new one"
@@ -112,7 +112,7 @@ class Handler:
         first = (job.id + job.attempt) % len(workers) if workers else 0
         return workers[first:] + workers[:first]
 
-    async def _order(self, job: Waiting, provider: Provider) -> dict[str, Any]:
+    def _order(self, job: Waiting) -> dict[str, Any]:
         attempt = Attempt(job.id, job.attempt, job.provider)
         url = None
         if job.browser and job.address and job.key_id:

@@ -5,8 +5,9 @@ from typing import LiteralString
 # Jobs by provider and state, and how long the oldest that is due has waited.
 JOBS: LiteralString = """
 SELECT provider, state, count(*)::int AS jobs,
-    COALESCE(extract(epoch FROM now() - min(run_after) FILTER (WHERE state = 'pending' AND run_after <= now())), 0)::float
-        AS oldest_waiting_seconds
+    COALESCE(extract(epoch FROM
+        now() - min(run_after) FILTER (WHERE state = 'pending' AND run_after <= now())
+    ), 0)::float AS oldest_waiting_seconds
 FROM jobs GROUP BY provider, state ORDER BY provider, state
 """
 

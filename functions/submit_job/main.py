@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Annotated
 
 import functions_framework.aio
 from pydantic import Field, Json, SecretStr
@@ -48,7 +47,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, L
 
     admin_username: str = Field(description="the administrator's name")
     admin_password: SecretStr = Field(description="the administrator's password, plain or an argon2 hash")
-    api_clients: Annotated[Json[dict[str, Client]], Field(description="programs that may call, as JSON")] = {}
+    api_clients: Json[dict[str, Client]] = Field(default_factory=dict, description="programs that may call, as JSON")
     token_lifetime: int = Field(3600, ge=60, le=86400, description="seconds a token is good for")
     rate_limit_per_minute: int = Field(6000, ge=1, description="requests a caller may make in a minute")
 

@@ -58,7 +58,8 @@ GET: LiteralString = "SELECT " + _COLUMNS + ", " + _EVIDENCE + " FROM jobs j WHE
 
 # What happened to one job, in order.
 HISTORY: LiteralString = """
-SELECT at, attempt, event, from_state AS "from_", to_state AS "to", detail FROM history WHERE job_id = %(id)s ORDER BY id
+SELECT at, attempt, event, from_state AS "from_", to_state AS "to", detail
+FROM history WHERE job_id = %(id)s ORDER BY id
 """
 
 # One page of jobs, newest first.

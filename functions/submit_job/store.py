@@ -148,7 +148,10 @@ async def cancel(connection: Connection, job_id: int, by: str, leases: LeaseSett
 async def retry(
     connection: Connection, job_id: int, *, traceparent: str, created_by: str
 ) -> tuple[int, list[Doorbell]]:
-    """A new job with the content of a failed or cancelled one; the same one if asked twice. Raises Problem 404 or 409."""
+    """A new job with the content of one that failed or was cancelled; asked twice, the same one.
+
+    Raises Problem 404 or 409.
+    """
     values = {"id": job_id, "traceparent": traceparent, "created_by": created_by}
     row = await (await connection.execute(queries.RETRY, values)).fetchone()
     if row is not None:
