@@ -6,16 +6,14 @@ import pytest
 from starlette.responses import JSONResponse
 
 from rpa_worker import Job, Worker
+from tests.counterparts import Client, OrchestratorStandIn
 from tests.serving import eventually
-from tests.worker.conftest import Client, OrchestratorStandIn
 
 PNG = b"\x89PNG\r\n\x1a\n"
 LOGIN = "data:text/html,<h1>Log in</h1><input type=password value=pass-word><input name=code value=123456>"
 
 
-async def test_page(
-    worker: Worker, client: Client, orchestrator: OrchestratorStandIn, browser_url: str
-) -> None:
+async def test_page(worker: Worker, client: Client, orchestrator: OrchestratorStandIn, browser_url: str) -> None:
     """An action gets one page in the attempt's browser, and it is closed afterwards."""
     pages = []
 
@@ -73,9 +71,7 @@ async def test_picture_refused(
     assert report["evidence"] == []
 
 
-async def test_driver_dies(
-    worker: Worker, client: Client, orchestrator: OrchestratorStandIn, browser_url: str
-) -> None:
+async def test_driver_dies(worker: Worker, client: Client, orchestrator: OrchestratorStandIn, browser_url: str) -> None:
     """When Playwright's helper process dies, the attempt fails and the next one has a new helper."""
 
     @worker.action("octotel", "validation")

@@ -12,8 +12,8 @@ from pathlib import Path
 import httpx
 
 from rpa_worker import Job, Worker
-from tests.serving import eventually, serving
-from tests.worker.conftest import Client, OrchestratorStandIn
+from tests.counterparts import Client, OrchestratorStandIn
+from tests.serving import eventually, reachable, serving
 
 PROGRAM = """
 import asyncio
@@ -66,19 +66,9 @@ async def test_sigterm(orchestrator: OrchestratorStandIn, tmp_path: Path) -> Non
     environment = {**os.environ, "PORT": str(port), "PYTHONPATH": str(Path.cwd())}
     process = await asyncio.create_subprocess_exec(sys.executable, str(program), env=environment)
     async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as http:
-        await answers(http)
+        await reachable(http)
         await Client(http, orchestrator).execute()
     await eventually(lambda: orchestrator.calls("heartbeat"))
     process.send_signal(signal.SIGTERM)
     assert await process.wait() in (0, -signal.SIGTERM)
     assert orchestrator.completion["result"] == {"finished": True}
-
-
-async def answers(http: httpx.AsyncClient) -> None:
-    async with asyncio.timeout(20):
-        while True:
-            try:
-                if (await http.get("/health")).is_success:
-                    return
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)

@@ -9,8 +9,8 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from rpa_worker import BusinessFailure, EvidenceRefused, Job, TotpRefused, Worker
+from tests.counterparts import TOKEN, Client, OrchestratorStandIn
 from tests.serving import eventually
-from tests.worker.conftest import TOKEN, Client, OrchestratorStandIn
 
 pytestmark = pytest.mark.usefixtures("client")
 
@@ -177,9 +177,7 @@ async def test_stale_heartbeat(worker: Worker, client: Client, orchestrator: Orc
 
 
 @pytest.mark.parametrize("call", ["totp", "evidence", "complete"])
-async def test_stale_elsewhere(
-    worker: Worker, client: Client, orchestrator: OrchestratorStandIn, call: str
-) -> None:
+async def test_stale_elsewhere(worker: Worker, client: Client, orchestrator: OrchestratorStandIn, call: str) -> None:
     """409 to any call ends the attempt; a completion is not repeated."""
     orchestrator.answer(call, conflict())
 
@@ -193,9 +191,7 @@ async def test_stale_elsewhere(
     assert len(orchestrator.calls("complete")) == (1 if call == "complete" else 0)
 
 
-async def test_completion_is_repeated(
-    worker: Worker, client: Client, orchestrator: OrchestratorStandIn
-) -> None:
+async def test_completion_is_repeated(worker: Worker, client: Client, orchestrator: OrchestratorStandIn) -> None:
     """A completion is sent until the orchestrator takes it; the lease is kept meanwhile."""
     refusals = [Response(status_code=code) for code in (500, 503)]
     later = Response(status_code=429, headers={"retry-after": "0.2"})
@@ -302,9 +298,7 @@ async def test_result_is_json(
     assert (await orchestrator.completed())["failure"]["kind"] == "application"
 
 
-async def test_action_cancels_itself(
-    worker: Worker, client: Client, orchestrator: OrchestratorStandIn
-) -> None:
+async def test_action_cancels_itself(worker: Worker, client: Client, orchestrator: OrchestratorStandIn) -> None:
     """An action that ends in a cancellation of its own making has failed."""
 
     @worker.action("octotel", "validation")
@@ -317,9 +311,7 @@ async def test_action_cancels_itself(
 
 async def test_totp(worker: Worker, client: Client, orchestrator: OrchestratorStandIn) -> None:
     """Codes are asked for until there is one; a refused one is reported; the answer names the account."""
-    orchestrator.answer(
-        "totp", Response(status_code=503, headers={"retry-after": "0"}), Response(status_code=429)
-    )
+    orchestrator.answer("totp", Response(status_code=503, headers={"retry-after": "0"}), Response(status_code=429))
     orchestrator.answer("totp", JSONResponse({"code": "123456", "account": "OCTOTEL_2"}))
 
     @worker.action("octotel", "validation")
