@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import functions_framework.aio
 from cloudevents.http import CloudEvent
 from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from functions.reap_idle import late, queries
-from functions.reap_idle.reconcile import reconcile_if_possible
+from functions.reap_idle.round import Reaper
 from shared import logs
 from shared.browsers.place import open_browsers
 from shared.config import (
@@ -22,12 +19,10 @@ from shared.config import (
     ProviderSettings,
     load,
 )
-from shared.db import Connection, Database
-from shared.events import PING, Doorbell, keep, receive
+from shared.db import Database
+from shared.events import PING, keep, receive
 from shared.http import Problem, application, route
 from shared.outbox import Publisher
-
-PAGE = 1000
 
 
 class Settings(DatabaseSettings, EventSettings, LeaseSettings, ProviderSettings, BrowserSettings):
@@ -40,8 +35,15 @@ class Settings(DatabaseSettings, EventSettings, LeaseSettings, ProviderSettings,
 SETTINGS = load(Settings)
 logs.configure("reap_idle", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
-PUBLISHER = Publisher(SETTINGS, DATABASE)
-BROWSERS = open_browsers(SETTINGS)
+REAPER = Reaper(
+    DATABASE,
+    open_browsers(SETTINGS),
+    Publisher(SETTINGS, DATABASE),
+    SETTINGS,
+    providers=list(SETTINGS.providers),
+    reports=bool(SETTINGS.callback_endpoint),
+    retention_days=SETTINGS.retention_days,
+)
 
 
 async def tick(request: Request) -> Response:
@@ -50,7 +52,7 @@ async def tick(request: Request) -> Response:
     if "knativeerrordest" in event:
         await _keep_dead_letter(event)
     elif event["type"] == PING:
-        await reap()
+        await REAPER()
     else:
         reason = f"type: {event['type']} is not handled here; expected {PING}"
         await keep(DATABASE, event, "reap_idle", reason)
@@ -68,41 +70,6 @@ async def _keep_dead_letter(event: CloudEvent) -> None:
         destination,
         f"delivery failed with {attributes.get('knativeerrorcode', 'no answer')}",
     )
-
-
-async def reap() -> None:
-    """One round. Every step is guarded, so that rounds may overlap."""
-    reports = bool(SETTINGS.callback_endpoint)
-    async with DATABASE.connection() as connection:
-        expired = await late.expire(connection, SETTINGS)
-        missed = await late.miss_deadlines(connection, SETTINGS)
-        browsers = await reconcile_if_possible(connection, BROWSERS, SETTINGS)
-        unsent = await late.unsent(connection)
-        forgotten = await late.forgotten(connection, list(SETTINGS.providers), reports=reports)
-        await _forget(connection, reports)
-    lost = browsers.lost if browsers else []
-    await PUBLISHER.publish(_once([*expired, *missed, *lost, *unsent, *forgotten]))
-    logs.info(
-        "reaped",
-        expired=len(expired),
-        deadlines_missed=len(missed),
-        browsers_deleted=browsers.deleted if browsers else None,
-        orphans=browsers.orphans if browsers else None,
-        browsers_lost=len(lost),
-        events_sent_late=len(unsent),
-        events_sent_again=len(forgotten),
-    )
-
-
-def _once(bells: Sequence[Doorbell]) -> list[Doorbell]:
-    return list({bell.id: bell for bell in bells}.values())
-
-
-async def _forget(connection: Connection, reports: bool) -> None:
-    days = SETTINGS.retention_days
-    await connection.execute(queries.FORGET_JOBS, {"days": days, "reports": reports, "limit": PAGE})
-    await connection.execute(queries.FORGET_DEAD_LETTERS, {"days": days})
-    await connection.execute(queries.FORGET_STEPS)
 
 
 APPLICATION = application([route("POST", "/", tick)], DATABASE.ping)
