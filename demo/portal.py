@@ -101,9 +101,7 @@ class Portal:
         if circuit.startswith("UNKNOWN"):
             return page("refusal", visit, circuit=circuit, action=action)
         number = f"{visit.operator[:3].upper()}-{next(self._orders)}"
-        return page(
-            "confirmation", visit, circuit=circuit, action=action, number=number, facts=facts(circuit)
-        )
+        return page("confirmation", visit, circuit=circuit, action=action, number=number, facts=facts(circuit))
 
     async def _sent(self, request: Request) -> tuple[Visit, dict[str, str]]:
         """The visit, and the form that its own page sent. Raises HTTPException 403."""

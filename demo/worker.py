@@ -8,13 +8,13 @@ from typing import Any
 
 from playwright.async_api import Page
 
-from rpa_worker import BusinessFailure, Job, Worker
+from rpa_worker import BusinessFailure, Job, TotpRejected, Worker
 
 PROVIDERS = ("metrofiber", "octotel", "openserve", "evotel")
 ACTIONS = ("validation", "cancellation")
 CODE_TRIES = 3
 
-worker = Worker(capacity=int(os.environ.get("CAPACITY", "4")), heartbeat_seconds=5, drain_seconds=10)
+worker = Worker(capacity=int(os.environ.get("CAPACITY", "4")), heartbeat_seconds=2, drain_seconds=10)
 
 
 async def order(job: Job) -> dict[str, Any]:
@@ -51,7 +51,7 @@ async def _give_code(job: Job, page: Page) -> None:
         await page.click("button")
         if await page.query_selector("#code") is None:
             return
-    raise RuntimeError(f"the portal refused {CODE_TRIES} login codes")
+    raise TotpRejected(f"the portal refused {CODE_TRIES} login codes")
 
 
 async def _send_order(job: Job, page: Page) -> None:
@@ -66,6 +66,7 @@ async def _demonstrate(job: Job) -> None:
     """What a job may ask for to show how failures end: a worker that dies, or one that is slow."""
     demonstration = job.parameters.get("demo")
     if demonstration == "die_once" and job.attempt == 1:
+        await asyncio.sleep(0.5)  # the orchestrator knows by now who has the job
         os._exit(1)
     if isinstance(demonstration, dict):
         await asyncio.sleep(demonstration.get("hold_seconds", 0))

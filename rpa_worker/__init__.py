@@ -18,8 +18,9 @@ from rpa_worker.errors import (
     AttemptOver,
     BusinessFailure,
     EvidenceRefused,
+    NoLoginCode,
     PortalNotConfigured,
-    TotpRefused,
+    TotpRejected,
     WorkerError,
 )
 from rpa_worker.job import Job
@@ -31,9 +32,10 @@ __all__ = [
     "BusinessFailure",
     "EvidenceRefused",
     "Job",
+    "NoLoginCode",
     "Portal",
     "PortalNotConfigured",
-    "TotpRefused",
+    "TotpRejected",
     "Worker",
     "WorkerError",
 ]

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 Action = Callable[[Job], Awaitable[dict[str, Any] | None]]
 
+CODE_LIMIT = 100
 MESSAGE_LIMIT = 500
 WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
@@ -121,8 +122,9 @@ class Attempt:
             self._log(logging.WARNING, "no screenshot of the failure: %s", error)
 
     def _failure(self, kind: str, code: str, message: str) -> dict[str, Any]:
-        message = self._redactor.clean(message)[:MESSAGE_LIMIT]
-        return self._report("failed", failure={"kind": kind, "code": code, "message": message})
+        message = self._redactor.clean(message).replace("\0", "")[:MESSAGE_LIMIT]
+        failure = {"kind": kind, "code": code[:CODE_LIMIT], "message": message}
+        return self._report("failed", failure=failure)
 
     def _report(
         self, status: str, *, result: dict[str, Any] | None = None, failure: dict[str, str] | None = None

@@ -3,7 +3,8 @@
 WorkerError
 ├── BusinessFailure      the portal says no: raised by actions, never retried
 ├── AttemptOver          the orchestrator gave the job to somebody else, or it was cancelled
-├── TotpRefused          no login code is to be had for this job
+├── NoLoginCode          no login code is to be had for this job
+├── TotpRejected         the portal refuses the login codes: raised by actions
 ├── EvidenceRefused      the orchestrator does not take this file
 ├── PortalNotConfigured  the worker's environment lacks an account of the portal
 ├── InvalidOrder         a request to execute that this worker cannot follow
@@ -30,8 +31,16 @@ class AttemptOver(WorkerError):
     """The orchestrator has taken this attempt back: stop, and report nothing."""
 
 
-class TotpRefused(WorkerError):
+class NoLoginCode(WorkerError):
     """No login code is to be had for this job."""
+
+
+class TotpRejected(WorkerError):
+    """The portal refuses the login codes.
+
+    Raise it after the last refusal that was not told by `job.totp(rejected=True)`: the orchestrator counts
+    refusals, and pauses the account before the portal locks it.
+    """
 
 
 class EvidenceRefused(WorkerError):

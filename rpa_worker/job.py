@@ -22,9 +22,7 @@ EVIDENCE_LIMIT = 10 * 1024 * 1024
 class Job:
     """One attempt of one job: its data, its browser, its login codes, its evidence."""
 
-    def __init__(
-        self, order: Order, orchestrator: Orchestrator, session: Session, redactor: Redactor
-    ) -> None:
+    def __init__(self, order: Order, orchestrator: Orchestrator, session: Session, redactor: Redactor) -> None:
         self.id = order.job_id
         self.attempt = order.attempt
         self.provider = order.provider
@@ -71,9 +69,7 @@ class Job:
         self.totp_used = True
         return code
 
-    async def evidence(
-        self, name: str, content: bytes, content_type: str = "application/octet-stream"
-    ) -> None:
+    async def evidence(self, name: str, content: bytes, content_type: str = "application/octet-stream") -> None:
         """Keep a file with the job; a name used before is replaced. Raises EvidenceRefused."""
         if not EVIDENCE_NAME.fullmatch(name):
             raise EvidenceRefused(f"{name!r}: a name is 1-100 letters, digits, dots, dashes or underscores")

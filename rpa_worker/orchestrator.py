@@ -11,10 +11,11 @@ from typing import Any
 
 import httpx
 
-from rpa_worker.errors import AttemptOver, EvidenceRefused, TotpRefused
+from rpa_worker.errors import AttemptOver, EvidenceRefused, NoLoginCode
 from rpa_worker.order import Order
 from rpa_worker.patience import ENDLESS, Patience, persist
 
+PHASE_LIMIT = 100
 TOTP_TIMEOUT = 300.0
 """A code may be several time steps away: the service holds the request meanwhile."""
 
@@ -40,14 +41,14 @@ class Orchestrator:
 
     async def heartbeat(self, phase: str, *, timeout: float) -> None:
         """Say once that the attempt is alive. Raises AttemptOver, httpx.HTTPError."""
-        body = {**self._identity(), **({"phase": phase} if phase else {})}
+        body = {**self._identity(), **({"phase": phase[:PHASE_LIMIT]} if phase else {})}
         response = await self._post("/callbacks/heartbeat", body, timeout=timeout)
         _still_ours(response).raise_for_status()
 
     async def totp(self, *, rejected: bool) -> LoginCode:
-        """The next login code, however long the queue. Raises AttemptOver, TotpRefused."""
+        """The next login code, however long the queue. Raises AttemptOver, NoLoginCode."""
         if not self._order.totp_url:
-            raise TotpRefused(f"{self._order.provider} has no login codes: the order names no totp_url")
+            raise NoLoginCode(f"{self._order.provider} has no login codes: the order names no totp_url")
         url = f"{self._order.totp_url}/totp/{self._order.provider}"
         body = {"rejected": True} if rejected else {}
         response = await persist(
@@ -56,15 +57,13 @@ class Orchestrator:
         if _still_ours(response).is_success:
             answer = response.json()
             return LoginCode(answer["code"], answer.get("account"))
-        raise TotpRefused(f"no login code: {_explanation(response)}")
+        raise NoLoginCode(f"no login code: {_explanation(response)}")
 
     async def evidence(self, name: str, content: bytes, content_type: str) -> None:
         """Store a file. Raises AttemptOver, EvidenceRefused, httpx.HTTPError."""
         url = f"{self._order.orchestrator_callback}/callbacks/evidence/{name}"
         headers = {**self._headers, "content-type": content_type}
-        response = await persist(
-            lambda: self._client.put(url, content=content, headers=headers), self._patience
-        )
+        response = await persist(lambda: self._client.put(url, content=content, headers=headers), self._patience)
         if not _still_ours(response).is_success:
             raise EvidenceRefused(f"{name}: {_explanation(response)}")
 

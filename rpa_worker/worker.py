@@ -67,9 +67,7 @@ class Worker:
         log_json_lines()
         host = host or os.environ.get("HOST", "0.0.0.0")  # noqa: S104 - a container's port is reached from outside
         port = port or int(os.environ.get("PORT", "8080"))
-        uvicorn.run(
-            self.app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5
-        )
+        uvicorn.run(self.app, host=host, port=port, log_config=None, access_log=False, timeout_graceful_shutdown=5)
 
     def status(self) -> dict[str, object]:
         """What `GET /status` answers."""

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from rpa_worker import BusinessFailure, EvidenceRefused, Job, TotpRefused, Worker
+from rpa_worker import BusinessFailure, EvidenceRefused, Job, NoLoginCode, Worker
 from tests.counterparts import TOKEN, Client, OrchestratorStandIn
 from tests.serving import eventually
 
@@ -343,7 +343,7 @@ async def test_no_totp(worker: Worker, client: Client, orchestrator: Orchestrato
 
     @worker.action("octotel", "validation")
     async def validate(job: Job) -> None:
-        with pytest.raises(TotpRefused) as refusal:
+        with pytest.raises(NoLoginCode) as refusal:
             await job.totp()
         reasons.append(str(refusal.value))
 
