@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, LiteralString
+from typing import LiteralString
 
-from cloudevents.http import to_binary
+from cloudevents.conversion import to_binary
 
 from shared import logs
 from shared.config import EventSettings
 from shared.db import UNAVAILABLE, Database
 from shared.events import Doorbell
-
-if TYPE_CHECKING:
-    import httpx
+from shared.http_client import HttpClient
 
 PUBLISH_SECONDS = 2.0
 
@@ -29,10 +27,10 @@ WHERE (outbox.type, outbox.job_id, outbox.attempt) = (sent.type, sent.job_id, se
 class Publisher:
     """Sends doorbells to the broker that K_SINK names."""
 
-    def __init__(self, settings: EventSettings, database: Database) -> None:
+    def __init__(self, settings: EventSettings, database: Database, http: HttpClient) -> None:
         self._sink = settings.k_sink
         self._database = database
-        self._client: httpx.AsyncClient | None = None
+        self._http = http
 
     async def publish(self, bells: Sequence[Doorbell]) -> None:
         """Send what was just committed and forget what the broker took. Never raises: the outbox keeps the rest."""
@@ -64,11 +62,10 @@ class Publisher:
 
         if not self._sink:
             return False
-        self._client = self._client or httpx.AsyncClient(timeout=PUBLISH_SECONDS, trust_env=False)
         headers, body = to_binary(bell.cloud_event())
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                response = await self._client.post(self._sink, headers=dict(headers), content=body)
+                response = await self._http.session.post(self._sink, headers=dict(headers), content=body)
         except (httpx.HTTPError, TimeoutError) as error:
             logs.warning("event not published", event_type=bell.type.value, reason=type(error).__name__)
             return False
@@ -80,9 +77,3 @@ class Publisher:
             reason=f"broker answered {response.status_code}",
         )
         return False
-
-    async def aclose(self) -> None:
-        """Give the connections back."""
-        if self._client is not None:
-            await self._client.aclose()
-            self._client = None

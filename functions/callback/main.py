@@ -12,6 +12,7 @@ from shared import auth, logs
 from shared.config import DatabaseSettings, EventSettings, LeaseSettings, LockoutSettings, TokenSettings, load
 from shared.db import Database
 from shared.http import Unavailable, application, parse, read, route
+from shared.http_client import HttpClient
 from shared.lockout import Lockout
 from shared.outbox import Publisher
 from shared.tokens import Attempt, Keyring
@@ -30,8 +31,10 @@ SETTINGS = load(Settings)
 logs.configure("callback", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
 KEYRING = Keyring(SETTINGS)
-PUBLISHER = Publisher(SETTINGS, DATABASE)
-LOCKOUT = Lockout(SETTINGS, Valkey(SETTINGS))
+HTTP = HttpClient()
+PUBLISHER = Publisher(SETTINGS, DATABASE, HTTP)
+VALKEY = Valkey(SETTINGS)
+LOCKOUT = Lockout(SETTINGS, VALKEY)
 
 
 async def heartbeat(request: Request) -> Response:

@@ -66,6 +66,7 @@ class Handler:
         publisher: Publisher,
         keyring: Keyring,
         totp: TotpIssuer,
+        workers: Workers,
         providers: Mapping[str, Provider],
         addresses: Addresses,
         leases: LeaseSettings,
@@ -77,7 +78,7 @@ class Handler:
         self._providers = providers
         self._addresses = addresses
         self._leases = leases
-        self._workers = Workers()
+        self._workers = workers
 
     async def __call__(self, bell: Doorbell) -> None:
         """Hand the attempt over, once. Raises Poison or TryLater."""

@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.dispatch_job.handler import Addresses, Handler
+from functions.dispatch_job.workers import Workers
 from shared import logs
 from shared.config import (
     BaseUrl,
@@ -22,6 +23,7 @@ from shared.config import (
 from shared.db import Database
 from shared.events import Type, endpoint
 from shared.http import application, route
+from shared.http_client import HttpClient
 from shared.outbox import Publisher
 from shared.tokens import Keyring
 from shared.totp import TotpIssuer
@@ -39,11 +41,14 @@ class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, To
 SETTINGS = load(Settings)
 logs.configure("dispatch_job", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
+VALKEY = Valkey(SETTINGS)
+HTTP = HttpClient()
 HANDLER = Handler(
     DATABASE,
-    Publisher(SETTINGS, DATABASE),
+    Publisher(SETTINGS, DATABASE, HTTP),
     Keyring(SETTINGS),
-    TotpIssuer(SETTINGS, DATABASE, Valkey(SETTINGS)),
+    TotpIssuer(SETTINGS, DATABASE, VALKEY),
+    Workers(HTTP),
     SETTINGS.providers,
     Addresses(SETTINGS.totp_url, SETTINGS.callback_url, SETTINGS.worker_urls),
     SETTINGS,

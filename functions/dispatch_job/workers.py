@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
 from shared import logs
+from shared.http_client import HttpClient
 
 if TYPE_CHECKING:
     import httpx
@@ -38,14 +39,8 @@ class Reply:
 class Workers:
     """Speaks to workers at the addresses that the configuration names."""
 
-    def __init__(self) -> None:
-        self._client: httpx.AsyncClient | None = None
-
-    def _http(self) -> httpx.AsyncClient:
-        import httpx
-
-        self._client = self._client or httpx.AsyncClient(timeout=EXECUTE_SECONDS, trust_env=False)
-        return self._client
+    def __init__(self, http: HttpClient) -> None:
+        self._http = http
 
     async def available(self, worker: str) -> bool:
         """Whether a worker would take a job now."""
@@ -53,7 +48,7 @@ class Workers:
 
         try:
             async with asyncio.timeout(STATUS_SECONDS):
-                response = await self._http().get(f"{worker}/status")
+                response = await self._http.session.get(f"{worker}/status")
             return response.is_success and _member(response, "available") is True
         except (httpx.HTTPError, TimeoutError) as error:
             logs.info("worker does not answer", worker=worker, reason=type(error).__name__)
@@ -65,7 +60,9 @@ class Workers:
 
         try:
             async with asyncio.timeout(EXECUTE_SECONDS):
-                response = await self._http().post(f"{worker}/execute", json=body, headers={"traceparent": traceparent})
+                response = await self._http.session.post(
+                    f"{worker}/execute", json=body, headers={"traceparent": traceparent}
+                )
         except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             logs.info("worker does not answer", worker=worker, reason=type(error).__name__)
             return Reply(Answer.REFUSED)

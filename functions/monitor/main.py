@@ -6,7 +6,6 @@ import asyncio
 from datetime import UTC, datetime
 
 import functions_framework.aio
-import httpx
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field, SecretStr
 from starlette.requests import Request
@@ -19,6 +18,7 @@ from shared.config import BaseUrl, DatabaseSettings, ProviderSettings, TokenSett
 from shared.db import Database
 from shared.events import PING, receive
 from shared.http import Problem, application, route
+from shared.http_client import HttpClient
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
@@ -39,6 +39,7 @@ SETTINGS = load(Settings)
 logs.configure("monitor", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
+HTTP = HttpClient()
 GATE = Gate(Keyring(SETTINGS), RateLimiter(VALKEY), PER_MINUTE)
 
 
@@ -89,10 +90,12 @@ async def _report(endpoint: str) -> None:
         "reported_at": datetime.now(UTC).isoformat(),
         **figures.status((), jobs, backlog),
     }
+    import httpx
+
     headers = {"Authorization": f"Bearer {SETTINGS.callback_auth_token.get_secret_value()}"}
     try:
-        async with asyncio.timeout(SETTINGS.callback_timeout), httpx.AsyncClient(trust_env=False) as client:
-            response = await client.post(endpoint, json=report, headers=headers)
+        async with asyncio.timeout(SETTINGS.callback_timeout):
+            response = await HTTP.session.post(endpoint, json=report, headers=headers)
         logs.info("health reported", status=response.status_code)
     except (httpx.HTTPError, TimeoutError) as error:
         logs.warning("health not reported", reason=type(error).__name__)  # the next tick reports anew

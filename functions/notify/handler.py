@@ -16,6 +16,7 @@ from functions.notify import queries
 from shared import logs
 from shared.db import Database
 from shared.events import Doorbell, Poison, TryLater
+from shared.http_client import HttpClient
 
 SOON_SECONDS = 20.0
 """A report due within this is waited for by redelivery; a later one by reap_idle."""
@@ -66,10 +67,10 @@ class Ords:
 class Handler:
     """Answers job.finished."""
 
-    def __init__(self, database: Database, ords: Ords) -> None:
+    def __init__(self, database: Database, http: HttpClient, ords: Ords) -> None:
         self._database = database
+        self._http = http
         self._ords = ords
-        self._client: httpx.AsyncClient | None = None
 
     async def __call__(self, bell: Doorbell) -> None:
         """Report the job once. Raises Poison or TryLater."""
@@ -100,7 +101,6 @@ class Handler:
 
     async def _send(self, report: Report) -> str | None:
         """None once ORDS acknowledged, else what went wrong."""
-        self._client = self._client or httpx.AsyncClient(timeout=self._ords.timeout, trust_env=False)
         headers = {
             "Authorization": f"Bearer {self._ords.token}",
             "Idempotency-Key": report.key,
@@ -108,7 +108,7 @@ class Handler:
         }
         try:
             async with asyncio.timeout(self._ords.timeout):
-                response = await self._client.post(self._ords.endpoint, json=report.body(), headers=headers)
+                response = await self._http.session.post(self._ords.endpoint, json=report.body(), headers=headers)
         except (httpx.HTTPError, TimeoutError) as error:
             return type(error).__name__
         return None if response.is_success else f"ORDS answered {response.status_code}"

@@ -13,6 +13,7 @@ from shared.config import BaseUrl, DatabaseSettings, load
 from shared.db import Database
 from shared.events import Type, endpoint
 from shared.http import application, route
+from shared.http_client import HttpClient
 
 
 class Settings(DatabaseSettings):
@@ -27,7 +28,8 @@ SETTINGS = load(Settings)
 logs.configure("notify", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
 ORDS = Ords(SETTINGS.callback_endpoint, SETTINGS.callback_auth_token.get_secret_value(), SETTINGS.callback_timeout)
-HANDLER = Handler(DATABASE, ORDS)
+HTTP = HttpClient()
+HANDLER = Handler(DATABASE, HTTP, ORDS)
 APPLICATION = application(
     [route("POST", "/", endpoint(DATABASE, "notify", [Type.JOB_FINISHED], HANDLER))], DATABASE.ping
 )

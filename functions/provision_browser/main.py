@@ -24,6 +24,7 @@ from shared.config import (
 from shared.db import Database
 from shared.events import Type, endpoint
 from shared.http import application, route
+from shared.http_client import HttpClient
 from shared.outbox import Publisher
 from shared.tokens import Keyring
 
@@ -38,12 +39,13 @@ class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, Pr
 SETTINGS = load(Settings)
 logs.configure("provision_browser", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
+HTTP = HttpClient()
 KEYRING = Keyring(SETTINGS)
 BROWSERS = open_browsers(SETTINGS)
 HANDLER = Handler(
     DATABASE,
     BROWSERS,
-    Publisher(SETTINGS, DATABASE),
+    Publisher(SETTINGS, DATABASE, HTTP),
     BringUp(DATABASE, BROWSERS, KEYRING, SETTINGS),
     Limits(SETTINGS.max_workers, SETTINGS.providers),
     batch=SETTINGS.provision_batch,

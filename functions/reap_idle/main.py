@@ -22,6 +22,7 @@ from shared.config import (
 from shared.db import Database
 from shared.events import PING, keep, receive
 from shared.http import Problem, application, route
+from shared.http_client import HttpClient
 from shared.outbox import Publisher
 
 
@@ -35,10 +36,11 @@ class Settings(DatabaseSettings, EventSettings, LeaseSettings, ProviderSettings,
 SETTINGS = load(Settings)
 logs.configure("reap_idle", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
+HTTP = HttpClient()
 REAPER = Reaper(
     DATABASE,
     open_browsers(SETTINGS),
-    Publisher(SETTINGS, DATABASE),
+    Publisher(SETTINGS, DATABASE, HTTP),
     SETTINGS,
     providers=list(SETTINGS.providers),
     reports=bool(SETTINGS.callback_endpoint),

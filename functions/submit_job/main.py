@@ -33,6 +33,7 @@ from shared.config import (
 )
 from shared.db import Database
 from shared.http import Problem, application, dump, invalid, parse, route
+from shared.http_client import HttpClient
 from shared.jobs import State
 from shared.outbox import Publisher
 from shared.ratelimit import RateLimiter
@@ -56,7 +57,8 @@ SETTINGS = load(Settings)
 logs.configure("submit_job", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
-PUBLISHER = Publisher(SETTINGS, DATABASE)
+HTTP = HttpClient()
+PUBLISHER = Publisher(SETTINGS, DATABASE, HTTP)
 KEYRING = Keyring(SETTINGS)
 LIMITER = RateLimiter(VALKEY)
 GATE = Gate(KEYRING, LIMITER, SETTINGS.rate_limit_per_minute)

@@ -1,0 +1,71 @@
+"""One round of reaping. Every step is guarded, so that rounds may overlap."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from functions.reap_idle import late, queries
+from functions.reap_idle.reconcile import reconcile_if_possible
+from shared import logs
+from shared.browsers import Browsers
+from shared.config import LeaseSettings
+from shared.db import Connection, Database
+from shared.events import Doorbell
+from shared.outbox import Publisher
+
+PAGE = 1000
+
+
+class Reaper:
+    """Answers the tick."""
+
+    def __init__(
+        self,
+        database: Database,
+        browsers: Browsers,
+        publisher: Publisher,
+        leases: LeaseSettings,
+        *,
+        providers: Sequence[str],
+        reports: bool,
+        retention_days: int,
+    ) -> None:
+        self._database = database
+        self._browsers = browsers
+        self._publisher = publisher
+        self._leases = leases
+        self._providers = providers
+        self._reports = reports
+        self._retention_days = retention_days
+
+    async def __call__(self) -> None:
+        """Reap once and publish what came of it."""
+        async with self._database.connection() as connection:
+            expired = await late.expire(connection, self._leases)
+            missed = await late.miss_deadlines(connection, self._leases)
+            browsers = await reconcile_if_possible(connection, self._browsers, self._leases)
+            unsent = await late.unsent(connection)
+            forgotten = await late.forgotten(connection, self._providers, reports=self._reports)
+            await self._forget(connection)
+        lost = browsers.lost if browsers else []
+        await self._publisher.publish(_once([*expired, *missed, *lost, *unsent, *forgotten]))
+        logs.info(
+            "reaped",
+            expired=len(expired),
+            deadlines_missed=len(missed),
+            browsers_deleted=browsers.deleted if browsers else None,
+            orphans=browsers.orphans if browsers else None,
+            browsers_lost=len(lost),
+            events_sent_late=len(unsent),
+            events_sent_again=len(forgotten),
+        )
+
+    async def _forget(self, connection: Connection) -> None:
+        days = self._retention_days
+        await connection.execute(queries.FORGET_JOBS, {"days": days, "reports": self._reports, "limit": PAGE})
+        await connection.execute(queries.FORGET_DEAD_LETTERS, {"days": days})
+        await connection.execute(queries.FORGET_STEPS)
+
+
+def _once(bells: Sequence[Doorbell]) -> list[Doorbell]:
+    return list({bell.id: bell for bell in bells}.values())
