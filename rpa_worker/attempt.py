@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import contextlib
 import logging
-import re
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -16,14 +15,11 @@ from rpa_worker.errors import AttemptOver, BusinessFailure
 from rpa_worker.job import Job
 from rpa_worker.orchestrator import Orchestrator
 from rpa_worker.redaction import Redactor
+from rpa_worker.reports import Report, broken, completed, failed
 
 logger = logging.getLogger(__name__)
 
 Action = Callable[[Job], Awaitable[dict[str, Any] | None]]
-
-CODE_LIMIT = 100
-MESSAGE_LIMIT = 500
-WORD_START = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 
 class Attempt:
@@ -44,7 +40,7 @@ class Attempt:
         self._redactor = redactor
         self._heartbeat_seconds = heartbeat_seconds
         self._stopping = False
-        self._performing: asyncio.Task[dict[str, Any]] | None = None
+        self._performing: asyncio.Task[Report] | None = None
 
     async def run(self) -> None:
         """Perform the action and report it; says nothing more once the attempt is over."""
@@ -68,6 +64,7 @@ class Attempt:
 
     async def _beat(self) -> None:
         while True:
+            self.job.phase_changed.clear()
             try:
                 await self._orchestrator.heartbeat(self.job.phase, timeout=max(self._heartbeat_seconds, 5.0))
             except AttemptOver:
@@ -75,79 +72,56 @@ class Attempt:
                 raise
             except httpx.HTTPError as error:
                 self._log(logging.WARNING, "heartbeat failed: %r", error)
-            await asyncio.sleep(self._heartbeat_seconds)
+            await self._pause()
 
-    async def _perform(self) -> dict[str, Any]:
+    async def _pause(self) -> None:
+        """Until the next heartbeat is due; a new phase is told at once."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self.job.phase_changed.wait(), self._heartbeat_seconds)
+
+    async def _perform(self) -> Report:
         try:
-            result = _sendable(await self._action(self.job))
+            return completed(self.job, await self._action(self.job))
         except AttemptOver:
             raise
-        except BusinessFailure as failure:
-            return await self._failed("business", failure.code, failure.message)
         except Exception as error:
-            self._log(logging.ERROR, "the action failed\n%s", traceback.format_exc())
-            return await self._failed("application", snake_case(type(error).__name__), str(error))
-        return self._report("completed", result=result)
+            if not isinstance(error, BusinessFailure):
+                self._log(logging.ERROR, "the action failed\n%s", traceback.format_exc())
+            await self._keep_picture()
+            return failed(self.job, self._redactor, error)
 
-    async def _report_of(self, performing: asyncio.Task[dict[str, Any]]) -> dict[str, Any]:
-        await asyncio.wait([performing])
-        if not performing.cancelled():
-            return performing.result()
-        if self._stopping:
-            return self._failure("application", "worker_stopped", "The worker ended before the action did.")
-        return self._failure("application", "action_cancelled", "The action cancelled itself.")
-
-    async def _complete(self, report: dict[str, Any]) -> None:
-        try:
-            await self._orchestrator.complete(report)
-        except httpx.HTTPStatusError as error:
-            if not error.response.is_client_error:
-                raise
-            # A result that is refused, too large perhaps, would be refused after each retry as well.
-            report = self._failure("application", "report_refused", f"{error}: {error.response.text}")
-            await self._orchestrator.complete(report)
-        self._log(logging.INFO, "reported %s", report["status"])
-
-    async def _failed(self, kind: str, code: str, message: str) -> dict[str, Any]:
-        await self._keep_screenshot()
-        return self._failure(kind, code, message)
-
-    async def _keep_screenshot(self) -> None:
+    async def _keep_picture(self) -> None:
         """A picture of the failure is welcome, but must not become a failure itself."""
         try:
             await self.job.picture_failure()
         except AttemptOver:
             raise
         except Exception as error:
-            self._log(logging.WARNING, "no screenshot of the failure: %s", error)
+            self._log(logging.WARNING, "no picture of the failure: %s", error)
 
-    def _failure(self, kind: str, code: str, message: str) -> dict[str, Any]:
-        message = self._redactor.clean(message).replace("\0", "")[:MESSAGE_LIMIT]
-        failure = {"kind": kind, "code": code[:CODE_LIMIT], "message": message}
-        return self._report("failed", failure=failure)
+    async def _report_of(self, performing: asyncio.Task[Report]) -> Report:
+        await asyncio.wait([performing])
+        if not performing.cancelled():
+            return performing.result()
+        if self._stopping:
+            return self._broken("worker_stopped", "The worker ended before the action did.")
+        return self._broken("action_cancelled", "The action cancelled itself.")
 
-    def _report(
-        self, status: str, *, result: dict[str, Any] | None = None, failure: dict[str, str] | None = None
-    ) -> dict[str, Any]:
-        return {
-            "status": status,
-            "result": result,
-            "evidence": self.job.evidence_names,
-            "totp_used": self.job.totp_used,
-            "failure": failure,
-        }
+    async def _complete(self, report: Report) -> None:
+        try:
+            await self._orchestrator.complete(report)
+        except httpx.HTTPStatusError as error:
+            if not error.response.is_client_error:
+                raise
+            # A result that is refused, too large perhaps, would be refused after each retry as well.
+            report = self._broken("report_refused", f"{error}: {error.response.text}")
+            await self._orchestrator.complete(report)
+        self._log(logging.INFO, "reported %s", report["status"])
+
+    def _broken(self, code: str, message: str) -> Report:
+        return broken(self.job, self._redactor, code, message)
 
     def _log(self, level: int, message: str, *arguments: object) -> None:
         text = self._redactor.clean(message % arguments)
         fields = {"job_id": self.job.id, "attempt": self.job.attempt, "trace_id": self.job.trace_id}
         logger.log(level, "%s", text, extra=fields)
-
-
-def _sendable(result: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The result, if it can be said in JSON. Raises TypeError, ValueError."""
-    json.dumps(result, allow_nan=False)
-    return result
-
-
-def snake_case(name: str) -> str:
-    return WORD_START.sub("_", name).lower()

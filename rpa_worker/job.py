@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -30,16 +31,26 @@ class Job:
         self.parameters: Mapping[str, Any] = order.parameters
         self.account = order.account
         self.trace_id = order.trace_id
-        self.phase = ""
-        """What the action is doing, in a word or two; people watching the job see it."""
         self.cancelled = False
         """The orchestrator took the attempt back; the action is being cancelled."""
         self.totp_used = False
         self.evidence_names: list[str] = []
+        self.phase_changed = asyncio.Event()
+        self._phase = ""
         self._code_at_dispatch = order.totp_code
         self._orchestrator = orchestrator
         self._session = session
         self._redactor = redactor
+
+    @property
+    def phase(self) -> str:
+        """What the action is doing, in a word or two; set it, and people watching the job see it."""
+        return self._phase
+
+    @phase.setter
+    def phase(self, phase: str) -> None:
+        self._phase = phase
+        self.phase_changed.set()
 
     @property
     def portal(self) -> Portal:

@@ -69,6 +69,23 @@ async def test_heartbeats(worker: Worker, client: Client, orchestrator: Orchestr
     assert last == {"job_id": 1, "attempt": 1, "phase": "logging in"}
 
 
+async def test_new_phase_is_told(client: Client, worker: Worker, orchestrator: OrchestratorStandIn) -> None:
+    """A new phase is told at once, however rare the heartbeats are."""
+    worker.heartbeat_seconds = 60
+
+    @worker.action("octotel", "validation")
+    async def validate(job: Job) -> None:
+        for phase in ("logging in", "ordering"):
+            await eventually(lambda: orchestrator.heard)
+            job.phase = phase
+            await eventually(lambda: orchestrator.calls("heartbeat")[-1].get("phase") == job.phase)
+
+    await client.execute()
+    await orchestrator.completed()
+    phases = [beat.get("phase") for beat in orchestrator.calls("heartbeat")]
+    assert phases == [None, "logging in", "ordering"]
+
+
 async def test_same_order_twice(worker: Worker, client: Client, orchestrator: OrchestratorStandIn) -> None:
     """The same attempt ordered twice is accepted twice and performed once, even after it has ended."""
     performed = 0
