@@ -37,6 +37,9 @@ def postgres_server_url() -> Iterator[str]:
 def migrated_template(postgres_server_url: str) -> str:
     """The name of a database that has the schema and nothing else."""
     with psycopg.connect(postgres_server_url, autocommit=True) as connection:
+        connection.execute("ALTER SYSTEM SET fsync = off")  # a test's data need not survive the machine
+        connection.execute("ALTER SYSTEM SET synchronous_commit = off")
+        connection.execute("SELECT pg_reload_conf()")
         connection.execute("CREATE DATABASE migrated")
     migrate(_named(postgres_server_url, "migrated"))
     return "migrated"

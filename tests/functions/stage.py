@@ -150,14 +150,14 @@ class Stage:
 
     def __init__(
         self,
-        database_url: str,
+        connection: psycopg.AsyncConnection[Any],
         clients: dict[str, httpx.AsyncClient],
         place: Place,
         worker: Worker,
         ords: Ords,
         rung: list[Doorbell],
     ) -> None:
-        self.database_url = database_url
+        self.connection = connection
         self.clients = clients
         self.place = place
         self.worker = worker
@@ -230,25 +230,22 @@ class Stage:
 
     async def lose_events(self) -> None:
         """Every event that waits is lost, and a minute passes in which none comes."""
-        async with await psycopg.AsyncConnection.connect(self.database_url) as connection:
-            await connection.execute("DELETE FROM outbox")
-            await connection.execute("ALTER TABLE jobs DISABLE TRIGGER jobs_guard")
-            await connection.execute(
+        async with self.connection.transaction():
+            await self.execute("DELETE FROM outbox")
+            await self.execute("SET LOCAL session_replication_role = replica")  # the guard keeps times, too
+            await self.execute(
                 "UPDATE jobs SET updated_at = updated_at - interval '1 minute',"
                 " finished_at = finished_at - interval '1 minute'"
             )
-            await connection.execute("ALTER TABLE jobs ENABLE TRIGGER jobs_guard")
 
     async def rows(self, statement: str, *values: Any) -> list[dict[str, Any]]:
         """Ask the database."""
-        async with await psycopg.AsyncConnection.connect(self.database_url, autocommit=True) as connection:
-            cursor = connection.cursor(row_factory=dict_row)
-            return await (await cursor.execute(statement, values)).fetchall()
+        cursor = self.connection.cursor(row_factory=dict_row)
+        return await (await cursor.execute(statement, values)).fetchall()
 
     async def execute(self, statement: str, *values: Any) -> None:
         """Change the database, as the passing of time would."""
-        async with await psycopg.AsyncConnection.connect(self.database_url, autocommit=True) as connection:
-            await connection.execute(statement, values)
+        await self.connection.execute(statement, values)
 
     async def until_running(self, **job: Any) -> dict[str, Any]:
         """Submit a job and bring it to a worker; the worker's order."""
@@ -322,4 +319,6 @@ async def open_stage(
             clients[name] = await stack.enter_async_context(
                 httpx.AsyncClient(transport=transport, base_url=f"http://{name}")
             )
-        yield Stage(database_url, clients, place, worker, ords, rung)
+        connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
+        await stack.enter_async_context(connection)
+        yield Stage(connection, clients, place, worker, ords, rung)
