@@ -105,7 +105,7 @@ def pictures_kept(run: Run, folder: Path) -> Check:
 def nothing_left(left: Sequence[int], seen: int) -> Check:
     """Browsers are gone with the system."""
     problems = [f"process {pid} still runs" for pid in left] or ([] if seen else ["no browser was ever seen"])
-    return Check("no browser process is left", problems, f"{seen} were seen")
+    return Check("no browser process is left", problems, f"{seen} came and went")
 
 
 def all_checks(run: Run, folder: Path, left: Sequence[int], seen: int) -> list[Check]:

@@ -47,7 +47,7 @@ class Portal:
 
     async def audit(self, _: Request) -> Response:
         """Every login with a right password: account, time step, time, accepted or why not."""
-        return JSONResponse(self._audit)
+        return JSONResponse({"items": self._audit})
 
     async def ask_login(self, request: Request) -> Response:
         operator = request.path_params["operator"]

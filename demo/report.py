@@ -20,6 +20,7 @@ from demo.timeline import chart, stretches
 
 def show(console: Console, run: Run, checks: Sequence[Check], featured: int | None, evidence: Path) -> None:
     """The whole report, for people."""
+    console.print()
     console.rule("What became of each job")
     console.print(_table(run))
     if featured is not None:

@@ -25,23 +25,22 @@ Condition = Callable[[Mapping[int, Job]], bool]
 class Scenario:
     """One run of the demo."""
 
-    def __init__(self, api: Api, board: Board, footprint: Footprint) -> None:
+    def __init__(self, api: Api, footprint: Footprint) -> None:
         self.run = Run()
         self._api = api
-        self._board = board
         self._footprint = footprint
         self._name = f"demo-{secrets.token_hex(4)}"
 
-    async def perform(self) -> None:
+    async def perform(self, board: Board) -> None:
         """Submit all and see them to their ends. Raises TimeoutError."""
         started = time.monotonic()
         async with asyncio.timeout(LIMIT_SECONDS):
             doomed = await self._submit(DOOMED)
-            await self._watch(lambda jobs: jobs[doomed]["status"] == "running" or jobs[doomed]["attempt"] > 1)
+            await self._watch(board, lambda jobs: jobs[doomed]["status"] == "running" or jobs[doomed]["attempt"] > 1)
             await asyncio.sleep(LAST_BREATH_SECONDS)
             for case in CASES:
                 await self._submit(case)
-            await self._watch(_all_reported)
+            await self._watch(board, _all_reported)
         self.run.seconds = time.monotonic() - started
 
     async def keep_evidence(self, folder: Path) -> None:
@@ -66,11 +65,11 @@ class Scenario:
             await self._api.cancel(job_id)
         return job_id
 
-    async def _watch(self, done: Condition) -> None:
+    async def _watch(self, board: Board, done: Condition) -> None:
         while True:
             jobs = await self._api.jobs()
             self.run.jobs = {job_id: jobs[job_id] for job_id in self.run.cases}
-            self._board.show(self.run.cases, self.run.jobs)
+            board.show(self.run.cases, self.run.jobs)
             self._footprint.look()
             if done(self.run.jobs):
                 return

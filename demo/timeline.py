@@ -14,7 +14,7 @@ from rich.text import Text
 from demo.api import Job
 from demo.board import STYLES
 
-WIDTH = 44
+WIDTH = 36
 EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 
@@ -44,7 +44,7 @@ def chart(job: Job) -> Table:
     """One bar for each stretch."""
     found = stretches(job)
     whole = max(found[-1].start, 0.001)
-    table = Table(box=None, padding=(0, 1))
+    table = Table(box=None, pad_edge=False)
     for name in ("attempt", "at", "for"):
         table.add_column(name, justify="right")
     for name in ("what happened", "state", ""):
