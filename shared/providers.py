@@ -32,7 +32,7 @@ class Provider(BaseModel):
     actions: tuple[Name, ...] = Field(min_length=1)
     browser: bool = True
     totp: Literal["none", "on_request", "at_dispatch"] = "none"
-    totp_period: int = Field(30, ge=1, le=300)
+    totp_period: float = Field(30, gt=0, le=300)
     """Seconds of a time step, as the portal has it."""
     totp_digits: int = Field(6, ge=6, le=8)
     max_sessions: int = Field(1000, ge=1, le=1000)

@@ -146,7 +146,7 @@ class TotpIssuer:
             if left > 0 and await self._hand_out(provider, attempt, reservation, time.monotonic() - asked):
                 return self._code(provider, reservation, left)
             used = reservation.step
-        raise Unavailable("the order of login codes", provider.totp_period)
+        raise Unavailable("the order of login codes")
 
     async def _accounts(self, provider: Provider, attempt: Attempt) -> list[str]:
         values = {"job_id": attempt.job_id, "attempt": attempt.attempt, "provider": provider.name}
@@ -165,7 +165,7 @@ class TotpIssuer:
         answer = await self._valkey.script(
             RESERVE,
             keys,
-            [provider.totp_period * 1000, int(least * 1000), settings.totp_max_wait * 1000, used, *accounts],
+            [int(provider.totp_period * 1000), int(least * 1000), settings.totp_max_wait * 1000, used, *accounts],
         )
         match answer:
             case ["step", account, step, wait, lives]:
@@ -207,7 +207,6 @@ class TotpIssuer:
         maker = TOTP(
             self._settings.seed(reservation.account),
             digits=provider.totp_digits,
-            interval=provider.totp_period,
         )
         expires_at = datetime.fromtimestamp((reservation.step + 1) * provider.totp_period, UTC)
         return Code(maker.generate_otp(reservation.step), reservation.account, expires_at, round(left, 3))

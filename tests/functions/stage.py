@@ -46,6 +46,7 @@ SUBSCRIBERS = {
     Type.JOB_FINISHED: ["provision_browser", "notify"],
 }
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+SIGNING_KEY = "signing-key-of-the-tests-0123456789abcdef"
 PASSWORD = "password-of-the-administrator"
 ORDS_TOKEN = "token-that-ords-expects"
 PROVIDERS = {
@@ -269,7 +270,7 @@ def environment(
     return {
         "DATABASE_URL": database_url,
         **valkey,
-        "JWT_SECRET_KEY": "signing-key-of-the-tests-0123456789abcdef",
+        "JWT_SECRET_KEY": SIGNING_KEY,
         "ADMIN_USERNAME": "admin",
         "ADMIN_PASSWORD": PASSWORD,
         "PROVIDERS_DIR": str(providers),

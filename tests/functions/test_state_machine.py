@@ -233,6 +233,11 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             assert world.run(self.stage.rows(HISTORY_GAPS)) == []
 
         @invariant()
+        def only_the_live_attempt_can_end_a_job(self) -> None:
+            rows = world.run(self.stage.rows("SELECT attempt, result FROM jobs WHERE state = 'completed'"))
+            assert all(row["result"] in ({"by": row["attempt"]}, None) for row in rows)
+
+        @invariant()
         def nothing_is_reported_twice(self) -> None:
             times = Counter(report["job_id"] for report in self.stage.ords.reports)
             assert not [job_id for job_id, n in times.items() if n > 1]
