@@ -20,6 +20,6 @@ async def test_left() -> None:
     footprint = Footprint()
     footprint.look()
     assert footprint.left() == [process.pid]
-    await process.communicate()
+    await process.communicate(b"")
     assert footprint.left() == []
     assert len(footprint) == 1
