@@ -48,7 +48,7 @@ DOOMED = Case("worker dies, retried", "openserve", "cancellation", "OPS-KMB-1001
 
 CASES = (
     Case("needs a login code", "octotel", "validation", "OCT-CPT-2001", 9, totp=True),
-    Case("needs the next login code", "octotel", "cancellation", "OCT-CPT-2002", 9, totp=True),
+    Case("needs a login code too", "octotel", "cancellation", "OCT-CPT-2002", 9, totp=True),
     Case("important", "evotel", "validation", "EVO-DBN-3001", 8),
     Case("urgent", "metrofiber", "validation", "MET-JHB-4001", 10),
     Case("everyday", "metrofiber", "cancellation", "MET-JHB-4002"),
