@@ -19,7 +19,7 @@ async def test_left() -> None:
     await process.stdout.readline()
     footprint = Footprint()
     footprint.look()
-    assert footprint.left() == [process.pid]
+    assert process.pid in footprint.left()
     await process.communicate(b"")
-    assert footprint.left() == []
-    assert len(footprint) == 1
+    assert process.pid not in footprint.left()
+    assert len(footprint) > 0
