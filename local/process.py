@@ -80,7 +80,9 @@ class Child:
                 pass_fds=program.pass_fds,
                 start_new_session=True,
                 preexec_fn=die_with_parent,
-                **({"user": program.user, "group": program.user, "extra_groups": []} if program.user else {}),
+                user=program.user,
+                group=program.user,
+                extra_groups=[] if program.user else None,
             )
         if process.stdin:
             process.stdin.write(program.stdin)
@@ -113,6 +115,15 @@ class Child:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+MARK = "RPA_LOCAL"
+"""Every process of a system has its state folder in its environment under this name."""
+
+
+def marked(state: Path) -> dict[str, str]:
+    """The environment that every child of a system starts from."""
+    return {**base_environment(), MARK: str(state.resolve())}
 
 
 class Children:
