@@ -1,0 +1,46 @@
+# Every habit of this project; `make` alone lists them.
+PYTHON ?= python3
+BROWSER ?= firefox
+ARGS ?=
+export PYTHON BROWSER
+
+RUN := .venv/bin/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up down clean test lint types bench
+
+help: ## List these
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=python3, BROWSER=firefox|chromium, ARGS=\"for pytest or the benchmarks\", RPA_LOCAL=.local"
+
+setup: ## Make .venv as locked, and install a browser where there is none
+	@bin/setup
+
+demo: setup ## A whole system on this machine, a dozen jobs, and what became of them
+	@$(RUN) demo
+
+up: setup ## Run a system until Ctrl-C; its addresses are in .local/env
+	@exec $(RUN) local up
+
+down: setup ## Stop a system, or what a crash left of it
+	@$(RUN) local down
+
+clean: setup ## Stop the system and forget its data
+	@$(RUN) local clean
+
+test: setup ## Run the tests, and show which branches they cover
+	@$(RUN) coverage erase
+	$(RUN) coverage run -m pytest $(ARGS)
+	@$(RUN) coverage combine --quiet
+	@$(RUN) coverage report
+
+lint: setup ## Check style and which module imports which
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	.venv/bin/lint-imports
+
+types: setup ## Check the types
+	$(RUN) mypy
+
+bench: setup ## Measure throughput and latency
+	@$(RUN) benchmarks $(ARGS)
