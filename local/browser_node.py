@@ -6,22 +6,25 @@ Browsers outlive functions, as pods do, and never the node.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import os
 from pathlib import Path
 
 import uvicorn
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.browsers import BrowserProcesses
-from shared.browsers import Phase
 
 LONGEST_WAIT_SECONDS = 120.0
 PAGE = 200
+HEALTH = "/health/ready"
 
 
 class Order(BaseModel):
@@ -32,6 +35,21 @@ class Order(BaseModel):
     lifetime_seconds: int = Field(ge=1)
     job_id: int
     attempt: int
+
+
+class Guard:
+    """Lets nobody through without the token, except to ask whether the node is up."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._expected = f"Bearer {token}".encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] != HEALTH:
+            given = dict(scope["headers"]).get(b"authorization", b"")
+            if not hmac.compare_digest(given, self._expected):
+                return await Response(status_code=401)(scope, receive, send)
+        return await self._app(scope, receive, send)
 
 
 class Node:
@@ -45,56 +63,54 @@ class Node:
         """Its routes."""
         return Starlette(
             routes=[
-                Route("/health/ready", self._health),
+                Route(HEALTH, self._health),
                 Route("/browsers", self._create, methods=["POST"]),
                 Route("/browsers", self._list, methods=["GET"]),
                 Route("/browsers/{name}", self._get, methods=["GET"]),
                 Route("/browsers/{name}", self._delete, methods=["DELETE"]),
-            ]
+            ],
+            middleware=[Middleware(Guard, token=self._token)],
+            exception_handlers={ValueError: _refuse},
         )
 
     async def _health(self, _request: Request) -> Response:
         return JSONResponse({"status": "ok"})
 
-    def _allowed(self, request: Request) -> bool:
-        return hmac.compare_digest(request.headers.get("authorization", ""), f"Bearer {self._token}")
-
     async def _create(self, request: Request) -> Response:
-        if not self._allowed(request):
-            return Response(status_code=401)
         order = Order.model_validate_json(await request.body())
-        browser = await self._browsers.create(**order.model_dump())
-        return JSONResponse(browser.json(), 201)
+        return JSONResponse(self._browsers.create(**order.model_dump()).json(), 201)
 
     async def _list(self, request: Request) -> Response:
-        if not self._allowed(request):
-            return Response(status_code=401)
         after = request.query_params.get("cursor", "")
+        limit = min(max(int(request.query_params.get("limit", PAGE)), 1), PAGE)
         found = sorted((b for b in self._browsers if b.name > after), key=lambda b: b.name)
-        cursor = found[PAGE - 1].name if len(found) > PAGE else None
-        return JSONResponse({"items": [b.json() for b in found[:PAGE]], "next_cursor": cursor})
+        cursor = found[limit - 1].name if len(found) > limit else None
+        return JSONResponse({"items": [b.json() for b in found[:limit]], "next_cursor": cursor})
 
     async def _get(self, request: Request) -> Response:
         """One browser; with ?wait=SECONDS once it is ready or failed."""
-        if not self._allowed(request):
-            return Response(status_code=401)
         browser = self._browsers.get(request.path_params["name"])
         if browser is None:
             return Response(status_code=404)
         seconds = min(float(request.query_params.get("wait", "0")), LONGEST_WAIT_SECONDS)
-        if browser.phase is Phase.STARTING and seconds > 0:
-            try:
-                async with asyncio.timeout(seconds):
-                    await browser.changed.wait()
-            except TimeoutError:
-                pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds, 0)):
+                await browser.settled.wait()
         return JSONResponse(browser.json())
 
     async def _delete(self, request: Request) -> Response:
-        if not self._allowed(request):
-            return Response(status_code=401)
         await self._browsers.delete(request.path_params["name"])
         return Response(status_code=204)
+
+
+async def _refuse(_request: Request, error: Exception) -> Response:
+    # What was wrong, without the input: it may hold a secret path.
+    wrong = "; ".join(_problems(error)) if isinstance(error, ValidationError) else "not a number"
+    return JSONResponse({"reason": wrong}, 422)
+
+
+def _problems(error: ValidationError) -> list[str]:
+    return [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False, include_url=False)]
 
 
 async def serve(port: int, token: str, state: Path) -> None:

@@ -45,12 +45,12 @@ class LocalBrowsers:
         return browser
 
     async def delete(self, name: str) -> None:
-        """End the browser."""
+        """End the browser; one that is gone is fine."""
         await self._call("DELETE", f"/browsers/{name}")
 
     async def list(self) -> AsyncIterator[Browser]:
         """Every browser, page by page."""
-        cursor = ""
+        cursor: str | None = ""
         while cursor is not None:
             page = await self._call("GET", "/browsers", params={"cursor": cursor}) or {"items": [], "next_cursor": None}
             for item in page["items"]:
@@ -69,6 +69,8 @@ class LocalBrowsers:
             raise BrowsersUnavailable(f"the browser node does not answer ({type(error).__name__})") from None
         if response.status_code == 404:
             return None
+        if response.status_code == 422:
+            raise BrowserFailed(f"the browser node refuses the order: {response.json()['reason']}")
         if not response.is_success:
             raise BrowsersUnavailable(f"the browser node answered {response.status_code}")
         return response.json() if response.content else None

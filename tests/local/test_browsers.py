@@ -14,8 +14,8 @@ import psutil
 import pytest
 from playwright.async_api import async_playwright
 
-from local.browsers import MARK
 from local.process import Child, Program, base_environment, free_port
+from local.sweeping import browser_processes
 from shared.browsers import BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
 from shared.browsers.local import LocalBrowsers
 from tests.serving import eventually
@@ -24,13 +24,8 @@ TOKEN = "token-of-the-node"
 
 
 def marked(state: Path) -> list[psutil.Process]:
-    """Processes of browsers below a state folder."""
-    found = []
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):
-            if process.environ().get(MARK, "").startswith(str(state)) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-    return found
+    """Processes of browsers of a state folder."""
+    return list(browser_processes(state))
 
 
 def spec(number: int, lifetime: int = 300) -> BrowserSpec:
@@ -124,7 +119,7 @@ async def test_a_killed_browser_is_reported(node: Node) -> None:
             await asyncio.sleep(0.05)
     (browser,) = [b async for b in node.browsers.list()]
     assert browser.reason
-    assert browser.reason.startswith("ended with")
+    assert browser.reason.startswith("ended by SIGKILL")
 
 
 async def test_a_browser_ends_when_its_lifetime_is_over(node: Node) -> None:
@@ -146,7 +141,8 @@ async def test_a_browser_that_cannot_start_says_why(tmp_path: Path) -> None:
         await node.browsers.create(spec(4))
         with pytest.raises(BrowserFailed) as failed:
             await node.browsers.wait_ready(spec(4).name, timeout=60)
-    assert "ended with" in failed.value.reason
+    assert failed.value.reason.startswith("ended with 1: ")
+    assert failed.value.reason.endswith("no display here")
     assert spec(4).secret_path not in failed.value.reason
 
 
