@@ -83,7 +83,7 @@ async def launch(state: Path, name: str, folder: Path, secret_path: str) -> asyn
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
             start_new_session=True,
-            preexec_fn=die_with_parent,
+            preexec_fn=die_with_parent(),
         )
 
 
@@ -100,7 +100,8 @@ def forget_secret(folder: Path) -> None:
 
 def why_it_ended(folder: Path, code: int, secret_path: str) -> str:
     """What the browser said last, or its launcher; never the secret path."""
-    end = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+    # The launcher takes the death of its browser for a good end.
+    end = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}" if code else "its browser died"
     try:
         lines = (folder / "log").read_text(errors="replace").splitlines()
     except OSError:

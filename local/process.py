@@ -7,7 +7,7 @@ import ctypes
 import os
 import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,9 +17,16 @@ STABLE_SECONDS = 10.0
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def die_with_parent() -> None:
-    """In a child, before exec: the kernel kills it when its parent dies, be it by SIGKILL."""
-    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def die_with_parent() -> Callable[[], None]:
+    """What a child does before exec: from then on the kernel kills it when this process dies, be it by SIGKILL."""
+    parent = os.getpid()
+
+    def prepare() -> None:
+        _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the line above
+            os._exit(1)
+
+    return prepare
 
 
 def free_port() -> int:
@@ -79,7 +86,7 @@ class Child:
                 stderr=log,
                 pass_fds=program.pass_fds,
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=die_with_parent(),
                 user=program.user,
                 group=program.user,
                 extra_groups=[] if program.user else None,
