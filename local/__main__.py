@@ -55,7 +55,7 @@ def _is_ours(process: psutil.Process, state: Path) -> bool:
 
 def main() -> int:
     """Do what the command says."""
-    state = Path(os.environ.get(MARK, ".local"))
+    state = Path(os.environ.get("RPA_LOCAL", ".local"))
     match sys.argv[1:]:
         case ["up"]:
             try:

@@ -21,6 +21,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from local.browsers import BrowserProcesses
+from local.process import MARK
 
 LONGEST_WAIT_SECONDS = 120.0
 PAGE = 200
@@ -127,4 +128,4 @@ async def serve(port: int, token: str, state: Path) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(os.environ["PORT"]), os.environ["BROWSER_NODE_TOKEN"], Path(os.environ["RPA_LOCAL"])))
+    asyncio.run(serve(int(os.environ["PORT"]), os.environ["BROWSER_NODE_TOKEN"], Path(os.environ[MARK])))

@@ -124,8 +124,11 @@ class Child:
             await process.wait()
 
 
-MARK = "RPA_LOCAL"
-"""Every process of a system has its state folder in its environment under this name."""
+MARK = "RPA_SYSTEM"
+"""Every process of a system has its state folder in its environment under this name.
+
+Not RPA_LOCAL, with which people choose a folder: their shells and editors would be taken for ours and killed.
+"""
 
 
 def marked(state: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from playwright.async_api import async_playwright
 
-from local.process import Child, Program, base_environment, free_port
+from local.process import MARK, Child, Program, base_environment, free_port
 from local.sweeping import browser_processes
 from shared.browsers import BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
 from shared.browsers.local import LocalBrowsers
@@ -46,7 +46,7 @@ class Node:
 async def run_node(state: Path, **environment: str) -> AsyncIterator[Node]:
     """A browser node."""
     port = free_port()
-    own = {"PORT": str(port), "BROWSER_NODE_TOKEN": TOKEN, "RPA_LOCAL": str(state), **environment}
+    own = {"PORT": str(port), "BROWSER_NODE_TOKEN": TOKEN, MARK: str(state), **environment}
     program = Program(
         "node",
         [sys.executable, "-m", "local.browser_node"],
