@@ -3,54 +3,50 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import psutil
-
-from local.process import MARK
+from local.down import down
+from local.kustomize import ManifestError
 from local.system import LocalSystem, SystemRunning
 
-STOP_SECONDS = 20.0
+USAGE = "usage: python -m local up|down|clean"
 
 
 async def up(state: Path) -> None:
-    """Run until Ctrl-C or SIGTERM."""
-    stop = asyncio.Event()
+    """Run until Ctrl-C or SIGTERM, which may come while it starts."""
+    running = asyncio.create_task(_run(state))
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, _once(running.cancel))
+    try:
+        await running
+    except asyncio.CancelledError:
+        print("stopped")
+
+
+def _once(stop: Callable[[], object]) -> Callable[[], None]:
+    """An impatient second Ctrl-C must not stop the stopping."""
+    first = [stop]
+
+    def act() -> None:
+        if first:
+            print("stopping ...", flush=True)
+            first.pop()()
+
+    return act
+
+
+async def _run(state: Path) -> None:
     print("starting ...", flush=True)
     async with LocalSystem(state) as system:
         for name in ("SUBMIT_URL", "MONITOR_URL", "ORDS_INBOX_URL"):
             print(f"{name:16} {system.env[name]}")
         print(f"all addresses    {state / 'env'}\nlogs             {state / 'log'}\nready; Ctrl-C stops it", flush=True)
-        await stop.wait()
-        print("stopping ...", flush=True)
-
-
-def down(state: Path) -> None:
-    """Stop a system, or what a crash left of it."""
-    with contextlib.suppress(OSError, ValueError, psutil.Error):
-        supervisor = psutil.Process(int((state / "lock").read_text()))
-        if "local" in supervisor.cmdline() or "demo" in supervisor.cmdline():
-            supervisor.terminate()
-            supervisor.wait(STOP_SECONDS)
-    left = [process for process in psutil.process_iter() if _is_ours(process, state)]
-    for process in left:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(left, STOP_SECONDS)
-    print("nothing runs")
-
-
-def _is_ours(process: psutil.Process, state: Path) -> bool:
-    with contextlib.suppress(psutil.Error):
-        return process.pid != os.getpid() and process.environ().get(MARK) == str(state.resolve())
-    return False
+        await asyncio.Event().wait()
 
 
 def main() -> int:
@@ -60,8 +56,8 @@ def main() -> int:
         case ["up"]:
             try:
                 asyncio.run(up(state))
-            except SystemRunning as running:
-                print(f"Error: {running}", file=sys.stderr)
+            except (SystemRunning, RuntimeError, ManifestError) as error:
+                print(f"Error: {error}", file=sys.stderr)
                 return 1
         case ["down"]:
             down(state)
@@ -69,7 +65,7 @@ def main() -> int:
             down(state)
             shutil.rmtree(state, ignore_errors=True)
         case _:
-            print("usage: python -m local up|down|clean", file=sys.stderr)
+            print(USAGE, file=sys.stderr)
             return 2
     return 0
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 from cloudevents.conversion import to_binary
@@ -21,7 +23,8 @@ _log = logging.getLogger("local.pings")
 
 def next_tick(schedule: str, now: datetime) -> datetime:
     """When a schedule ticks next."""
-    return croniter(schedule, now, second_at_beginning=True).get_next(datetime)
+    tick: datetime = croniter(schedule, now, second_at_beginning=True).get_next(datetime)
+    return tick
 
 
 async def ping(source: PingSource, url: str) -> None:
@@ -30,9 +33,18 @@ async def ping(source: PingSource, url: str) -> None:
         while True:
             now = datetime.now(UTC)
             await asyncio.sleep((next_tick(source.schedule, now) - now).total_seconds())
-            event = CloudEvent({"type": PING, "source": f"/apis/v1/namespaces/rpa/pingsources/{source.name}"}, {})
-            headers, body = to_binary(event)
+            headers, body = to_binary(_event(source))
             try:
                 (await http.post(url, headers=dict(headers), content=body)).raise_for_status()
             except httpx.HTTPError as error:
                 _log.warning("tick of %s failed: %s", source.name, type(error).__name__)
+
+
+def _event(source: PingSource) -> CloudEvent:
+    attributes = {
+        "type": PING,
+        "source": f"/apis/v1/namespaces/{source.namespace}/pingsources/{source.name}",
+        "datacontenttype": source.content_type,
+    }
+    data: Any = json.loads(source.data or "null") if source.content_type == "application/json" else source.data
+    return CloudEvent(attributes, data)

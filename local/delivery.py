@@ -1,0 +1,101 @@
+"""One event to one subscriber: tries, waits between them, and the dead letter. The rules are Knative's."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+from cloudevents.conversion import to_binary
+from cloudevents.exceptions import GenericException
+from cloudevents.http import CloudEvent, from_http
+
+from local.manifests import Trigger
+
+LONGEST_BACKOFF_SECONDS = 60.0
+RETRIED = frozenset({404, 408, 409, 429})
+ERROR_DATA_LIMIT = 1024
+
+_log = logging.getLogger("local.broker")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one try ended."""
+
+    code: int
+    said: bytes = b""
+    answer: CloudEvent | None = None
+    """The event that the subscriber answered, to be sent on."""
+
+    @property
+    def delivered(self) -> bool:
+        return 200 <= self.code < 300
+
+    @property
+    def again(self) -> bool:
+        """Whether another try may end otherwise."""
+        return self.code >= 500 or self.code in RETRIED
+
+
+def read(headers: dict[str, str], body: bytes) -> CloudEvent:
+    """An event in binary or structured mode, its data untouched. Raises ValueError."""
+    try:
+        return from_http(headers, body, data_unmarshaller=lambda data: data)
+    except GenericException as error:
+        raise ValueError(str(error)) from None
+
+
+async def deliver(
+    http: httpx.AsyncClient, trigger: Trigger, url: str, event: CloudEvent, places: asyncio.Semaphore
+) -> Outcome:
+    """Try as often as the trigger says, with its pauses; `places` bounds the tries that run at once."""
+    for tried in range(trigger.retry + 1):
+        if tried:
+            await asyncio.sleep(backoff(trigger, tried))
+        async with places:
+            outcome = await _post(http, url, event, trigger.timeout_seconds)
+        if outcome.delivered or not outcome.again:
+            break
+    if not outcome.delivered:
+        _log.warning("%s of type %s not delivered to %s: %d", event["id"], event["type"], url, outcome.code)
+    return outcome
+
+
+def backoff(trigger: Trigger, tried: int) -> float:
+    """Seconds before the next try: linear, or doubled each time."""
+    factor = tried if trigger.backoff_policy == "linear" else 2.0**tried
+    return min(trigger.backoff_seconds * factor, LONGEST_BACKOFF_SECONDS)
+
+
+def dead_letter(trigger: Trigger, event: CloudEvent, outcome: Outcome) -> CloudEvent:
+    """The event with what went wrong, as Knative tells it."""
+    letter = CloudEvent(dict(event.get_attributes()), event.get_data())
+    letter["knativeerrordest"] = trigger.subscriber
+    letter["knativeerrorcode"] = str(outcome.code)
+    letter["knativeerrordata"] = base64.b64encode(outcome.said).decode()[:ERROR_DATA_LIMIT]
+    return letter
+
+
+async def _post(http: httpx.AsyncClient, url: str, event: CloudEvent, seconds: float) -> Outcome:
+    headers, body = to_binary(event, data_marshaller=_bytes)
+    try:
+        async with asyncio.timeout(seconds):
+            response = await http.post(url, headers=dict(headers), content=body, timeout=seconds)
+    except (httpx.HTTPError, TimeoutError) as error:
+        return Outcome(500, f"dispatch error: {type(error).__name__}".encode())
+    if not response.is_success or not response.content:
+        return Outcome(response.status_code, response.content)
+    try:
+        return Outcome(response.status_code, answer=read(dict(response.headers), response.content))
+    except ValueError:
+        return Outcome(500, b"the answer is neither empty nor an event")
+
+
+def _bytes(data: Any) -> bytes:
+    """Data of a structured event was parsed with its envelope; that of a binary one is still bytes."""
+    return data if isinstance(data, bytes) else json.dumps(data).encode()

@@ -1,0 +1,45 @@
+"""Sockets of this machine, and an ASGI application served inside this process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Iterator
+
+import uvicorn
+from starlette.applications import Starlette
+
+BACKLOG = 2048
+
+
+def listen() -> socket.socket:
+    """A socket on a free port. Who connects before anybody serves waits, as Knative's callers do."""
+    return socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+
+
+def url(listener: socket.socket) -> str:
+    """Its address."""
+    host, port = listener.getsockname()
+    return f"http://{host}:{port}"
+
+
+@contextlib.asynccontextmanager
+async def serving(app: Starlette) -> AsyncIterator[str]:
+    """The address of an application while it is served."""
+    with listen() as listener:
+        server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            yield url(listener)
+        finally:
+            server.should_exit = server.force_exit = True
+            await task
+
+
+class _Server(uvicorn.Server):
+    """Its process' signals are its owner's."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
