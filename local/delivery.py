@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import json
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 from cloudevents.conversion import to_binary
@@ -16,7 +14,6 @@ from cloudevents.http import CloudEvent, from_http
 
 from local.manifests import Trigger
 
-LONGEST_BACKOFF_SECONDS = 60.0
 RETRIED = frozenset({404, 408, 409, 429})
 ERROR_DATA_LIMIT = 1024
 
@@ -45,7 +42,7 @@ class Outcome:
 def read(headers: dict[str, str], body: bytes) -> CloudEvent:
     """An event in binary or structured mode, its data untouched. Raises ValueError."""
     try:
-        return from_http(headers, body, data_unmarshaller=lambda data: data)
+        return from_http(headers, body, data_unmarshaller=_bytes)
     except GenericException as error:
         raise ValueError(str(error)) from None
 
@@ -67,9 +64,9 @@ async def deliver(
 
 
 def backoff(trigger: Trigger, tried: int) -> float:
-    """Seconds before the next try: linear, or doubled each time."""
-    factor = tried if trigger.backoff_policy == "linear" else 2.0**tried
-    return min(trigger.backoff_seconds * factor, LONGEST_BACKOFF_SECONDS)
+    """Seconds between the `tried`-th try and the next one; the first linear retry comes at once, as Knative's does."""
+    factor = tried - 1 if trigger.backoff_policy == "linear" else 2.0 ** (tried - 1)
+    return trigger.backoff_seconds * factor
 
 
 def dead_letter(trigger: Trigger, event: CloudEvent, outcome: Outcome) -> CloudEvent:
@@ -96,6 +93,6 @@ async def _post(http: httpx.AsyncClient, url: str, event: CloudEvent, seconds: f
         return Outcome(500, b"the answer is neither empty nor an event")
 
 
-def _bytes(data: Any) -> bytes:
-    """Data of a structured event was parsed with its envelope; that of a binary one is still bytes."""
-    return data if isinstance(data, bytes) else json.dumps(data).encode()
+def _bytes(data: str | bytes | None) -> bytes:
+    """Data of a structured event is JSON text once it is out of its envelope; that of a binary one is bytes already."""
+    return data.encode() if isinstance(data, str) else data or b""
