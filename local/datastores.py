@@ -138,6 +138,7 @@ async def _start_valkey(children: Children, state: Path, password: str) -> int:
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     port = free_port()
     config = f'bind 127.0.0.1\nport {port}\ndir "{data.resolve()}"\nappendonly yes\nsave ""\nrequirepass {password}\n'
+    config += "set-proc-title no\n"  # a title would overwrite the environment, and the mark in it
     argv = [str(get_binary_path()), "-"]
     log = state / "log" / "valkey.log"
     await children.start(Program("valkey", argv, marked(state), log, stdin=config.encode()))

@@ -66,6 +66,14 @@ class Manifests:
             known = self.config_maps if name in self.config_maps else self.secrets
             known[name] = known.get(name, {}) | dict(values)
 
+    def reschedule(self, schedules: Mapping[str, str]) -> None:
+        """Change when PingSources tick, by their names. Raises ManifestError."""
+        known = {d["metadata"]["name"]: d["spec"] for d in self._of("PingSource")}
+        for name, schedule in schedules.items():
+            if name not in known:
+                raise ManifestError(f"there is no PingSource {name}; there are {', '.join(known)}")
+            known[name]["schedule"] = schedule
+
     def _of(self, kind: str, group: str = "") -> Iterator[Document]:
         return (d for d in self._documents if d["kind"] == kind and group in d["apiVersion"])
 

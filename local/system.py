@@ -39,12 +39,19 @@ class LocalSystem:
     """Runs what the manifests say. `env` has the addresses once it is entered, `children` every process by name."""
 
     def __init__(
-        self, state: Path, *, overrides: Overrides | None = None, manifests: Path = MANIFESTS, ticks: bool = True
+        self,
+        state: Path,
+        *,
+        overrides: Overrides | None = None,
+        schedules: Mapping[str, str] | None = None,
+        manifests: Path = MANIFESTS,
+        ticks: bool = True,
     ) -> None:
         self.state = state.resolve()
         self.env: dict[str, str] = {}
         self.children = Children()
         self._overrides = overrides or {}
+        self._schedules = schedules or {}
         self._folder = manifests
         self._ticks = ticks
         self._stack = AsyncExitStack()
@@ -66,6 +73,7 @@ class LocalSystem:
 
     async def _start(self, stack: AsyncExitStack) -> None:
         manifests = Manifests(self._folder)
+        manifests.reschedule(self._schedules)
         manifests.lay_over(self._overrides)
         entries = manifests.config_maps["rpa-providers"]
         secrets = local_secrets(self.state, [prefix.lower() for prefix in prefixes(entries)])

@@ -150,3 +150,11 @@ def test_what_is_no_duration_is_refused(text: str) -> None:
     """Before an event waits on it."""
     with pytest.raises(ManifestError, match="not a duration"):
         seconds(text)
+
+
+def test_schedules_can_be_changed(manifests: Manifests) -> None:
+    """A tick that is not there is refused."""
+    manifests.reschedule({"monitor": "*/3 * * * * *"})
+    assert {tick.name: tick.schedule for tick in manifests.pings()}["monitor"] == "*/3 * * * * *"
+    with pytest.raises(ManifestError, match="no PingSource reaper; there are reap-idle, monitor"):
+        manifests.reschedule({"reaper": "* * * * *"})
