@@ -18,6 +18,15 @@ def listen() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
 
 
+def reserve() -> socket.socket:
+    """A socket that keeps a free port for a child, which binds it too: while it starts, and while it restarts."""
+    holder = socket.socket()
+    # Two may bind one port under this option as long as one of them at most listens.
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    holder.bind(("127.0.0.1", 0))
+    return holder
+
+
 def url(listener: socket.socket) -> str:
     """Its address."""
     host, port = listener.getsockname()

@@ -18,11 +18,11 @@ from local.environment import environment, here
 from local.manifests import Manifests, Overrides, Service
 from local.overlay import overlay, public_environment, write_environment
 from local.pings import ping
-from local.process import Children, Program, free_port, marked
+from local.process import Children, Program, marked
 from local.readiness import NotReady, ready
 from local.running import SystemRunning, sole
 from local.secrets import local_secrets
-from local.serving import listen, serving, url
+from local.serving import listen, reserve, serving, url
 from shared.logs import JsonLines
 
 __all__ = ["LocalSystem", "NotReady", "SystemRunning"]
@@ -79,8 +79,8 @@ class LocalSystem:
         secrets = local_secrets(self.state, [prefix.lower() for prefix in prefixes(entries)])
         known = accounts(entries, secrets)
         listeners = {service.name: stack.enter_context(listen()) for service in manifests.services()}
-        addresses = {name: url(listener) for name, listener in listeners.items()}
-        addresses |= {name: f"http://127.0.0.1:{free_port()}" for name in (*NEIGHBOURS, NODE)}
+        holders = {name: stack.enter_context(reserve()) for name in (*NEIGHBOURS, NODE)}
+        addresses = {name: url(bound) for name, bound in (listeners | holders).items()}
         await self._start_outside(addresses, secrets, known)
         stores = await start_datastores(self.children, self.state, secrets)
         await self._migrate(stores)
