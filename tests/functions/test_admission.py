@@ -9,7 +9,8 @@ from shared.events import Doorbell, Type
 from tests.functions.stage import Stage
 
 INSERT = """
-INSERT INTO jobs (content_digest, provider, action, parameters, priority, max_retries, traceparent, created_by, run_after)
+INSERT INTO jobs (
+    content_digest, provider, action, parameters, priority, max_retries, traceparent, created_by, run_after)
 SELECT '', %s, 'validation', '{}', %s, 3, '', 'test', now() + %s::interval FROM generate_series(1, %s)
 """
 END_LIVE = """
