@@ -34,8 +34,8 @@ class Order(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     secret_path: str = Field(pattern=r"^/[A-Za-z0-9_-]{16,128}$", repr=False)
     lifetime_seconds: int = Field(ge=1)
-    job_id: int
-    attempt: int
+    job_id: int | None = None
+    attempt: int | None = None
 
 
 class Guard:

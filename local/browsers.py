@@ -21,8 +21,8 @@ class LocalBrowser:
     """One browser."""
 
     name: str
-    job_id: int
-    attempt: int
+    job_id: int | None
+    attempt: int | None
     lifetime_seconds: int
     folder: Path
     created_at: datetime = field(default_factory=lambda: datetime.now(UTC))
@@ -70,7 +70,9 @@ class BrowserProcesses:
         """The browser of this name."""
         return self._browsers.get(name)
 
-    def create(self, name: str, secret_path: str, lifetime_seconds: int, job_id: int, attempt: int) -> LocalBrowser:
+    def create(
+        self, name: str, secret_path: str, lifetime_seconds: int, job_id: int | None, attempt: int | None
+    ) -> LocalBrowser:
         """Start a browser, or adopt the one of this name."""
         if known := self._browsers.get(name):
             return known

@@ -11,8 +11,10 @@ import base64
 import binascii
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
     AfterValidator,
@@ -20,11 +22,13 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     ValidationError,
     model_validator,
 )
 
+from shared.browsers.pool_hours import PoolHours, parse_pool_hours
 from shared.providers import Provider, read_providers
 
 Settings = TypeVar("Settings", bound="BaseSettings")
@@ -86,6 +90,13 @@ def _signing_key(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value().encode()) < 32:
         raise ValueError("must have 32 bytes or more; make one with: openssl rand -base64 48")
     return value
+
+
+def _zone(value: object) -> ZoneInfo:
+    try:
+        return ZoneInfo(str(value))
+    except (ZoneInfoNotFoundError, ValueError):
+        raise ValueError("no such time zone; give a name such as Africa/Johannesburg") from None
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
@@ -212,6 +223,9 @@ def _seed_problem(account: str, environment: Mapping[str, str]) -> str | None:
     return None
 
 
+LIFETIME_MARGIN_SECONDS = 300
+
+
 class LeaseSettings(BaseSettings):
     """How long each phase of an attempt may stay silent. Seconds, but for BROWSER_IDLE_TIMEOUT."""
 
@@ -229,6 +243,16 @@ class LeaseSettings(BaseSettings):
         """BROWSER_IDLE_TIMEOUT in seconds."""
         return self.browser_idle_timeout * 60
 
+    @property
+    def longest_attempt(self) -> float:
+        """Seconds from the claim to the end of the longest attempt."""
+        return self.browser_start_timeout + self.idle_seconds + self.worker_timeout
+
+    @property
+    def browser_lifetime(self) -> int:
+        """Seconds after which the place itself ends a browser, whoever else is dead."""
+        return int(self.longest_attempt) + LIFETIME_MARGIN_SECONDS
+
 
 class BrowserSettings(BaseSettings):
     """Where browsers run."""
@@ -237,3 +261,18 @@ class BrowserSettings(BaseSettings):
         None, description="the local runtime's browser node; without it browsers are pods"
     )
     browser_node_token: SecretStr = SecretStr("")
+
+
+class WarmPoolSettings(BaseSettings):
+    """Browsers started before anybody needs them."""
+
+    browser_warm_pool: Annotated[PoolHours, PlainValidator(parse_pool_hours)] = Field(
+        PoolHours(0), description="how many; `1 5@07:30-18:00` is 5 in these hours and 1 otherwise"
+    )
+    browser_warm_pool_zone: Annotated[ZoneInfo, PlainValidator(_zone)] = Field(
+        ZoneInfo("UTC"), description="the time zone of these hours, such as Africa/Johannesburg"
+    )
+
+    def wanted_warm(self, now: datetime) -> int:
+        """How many there should be now."""
+        return self.browser_warm_pool.at(now.astimezone(self.browser_warm_pool_zone).time())

@@ -48,7 +48,7 @@ async def heartbeat(connection: Connection, token: Attempt, beat: Heartbeat, lea
         "job_id": token.job_id,
         "attempt": token.attempt,
         "lease": leases.heartbeat_timeout,
-        "longest": leases.worker_timeout + leases.browser_start_timeout + leases.idle_seconds,
+        "longest": leases.longest_attempt,
         "phase": beat.phase,
         "detail": Jsonb({"by": "heartbeat", **({"phase": beat.phase} if beat.phase else {})}),
     }

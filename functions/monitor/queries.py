@@ -18,7 +18,8 @@ SELECT (SELECT count(*) FROM outbox)::int AS outbox,
     (SELECT count(*) FROM dead_letters)::int AS dead_letters,
     (SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL AND reported_at IS NULL)::int AS reports_outstanding,
     (SELECT count(*) FROM jobs WHERE lease_expires_at < now())::int AS leases_expired,
-    (SELECT count(*) FROM browsers)::int AS browsers
+    (SELECT count(*) FROM browsers)::int AS browsers,
+    (SELECT count(*) FROM browsers WHERE job_id IS NULL AND ready_at IS NOT NULL)::int AS browsers_warm
 """
 
 # Browsers and the attempts that they belong to.

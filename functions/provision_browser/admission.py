@@ -9,6 +9,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from functions.provision_browser import queries
+from shared.browsers.warm import WARM_SECONDS
 from shared.db import Connection
 from shared.providers import Provider
 
@@ -57,7 +58,7 @@ class Limits:
 
 async def claim(connection: Connection, limits: Limits, *, batch: int, lease: float, key_id: str) -> list[Claimed]:
     """Give places to the next jobs, `batch` at most; lease in seconds."""
-    values = {**limits.parameters(), "batch": batch, "lease": lease, "key_id": key_id}
+    values = {**limits.parameters(), "batch": batch, "lease": lease, "key_id": key_id, "warm": WARM_SECONDS}
     async with connection.transaction(), connection.cursor(row_factory=class_row(Claimed)) as cursor:
         await cursor.execute(queries.ONE_AT_A_TIME, {"lock": ADMISSION_LOCK})
         return await (await cursor.execute(queries.CLAIM_JOBS, values)).fetchall()

@@ -6,7 +6,10 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import LiteralString
 
+from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from functions.provision_browser import queries
@@ -22,7 +25,17 @@ from shared.tokens import Keyring
 LEASE_SECONDS = 30.0
 """How long a claim outlives the one who made it; renewed while the browser starts."""
 NO_ROOM_SECONDS = 10.0
-LIFETIME_MARGIN_SECONDS = 300
+WARM_ANSWER_SECONDS = 2.0
+"""A warm browser is ready, or it is not worth waiting for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The browser that the claim chose."""
+
+    name: str
+    key_id: str
+    warm: bool
 
 
 class BringUp:
@@ -47,17 +60,30 @@ class BringUp:
         return await self._ready(job, address)
 
     async def _start(self, job: Claimed) -> str | None:
-        name = f"rpa-browser-{job.id}-{job.attempt}"
-        async with self._database.connection() as connection:
-            row = await (await connection.execute(queries.KEY_OF, {"name": name})).fetchone()
-        if row is None:
-            return None  # the attempt is over and its browser released
-        leases = self._leases
-        lifetime = leases.browser_start_timeout + leases.idle_seconds + leases.worker_timeout + LIFETIME_MARGIN_SECONDS
-        spec = BrowserSpec(name, self._keyring.browser_path(name, row[0]), int(lifetime), job.id, job.attempt)
+        chosen = await self._chosen(queries.BROWSER_OF, job)
+        if chosen and chosen.warm:
+            try:
+                return (await self._browsers.wait_ready(chosen.name, timeout=WARM_ANSWER_SECONDS)).address
+            except BrowserFailed as failed:
+                logs.warning("warm browser lost", browser=chosen.name, reason=failed.reason)
+                chosen = await self._chosen(queries.REPLACE, job)
+        return await self._start_own(job, chosen) if chosen else None  # none: the attempt is over
+
+    async def _chosen(self, statement: LiteralString, job: Claimed) -> Chosen | None:
+        values = {"job_id": job.id, "attempt": job.attempt, "key_id": self._keyring.current}
+        async with (
+            self._database.connection() as connection,
+            connection.cursor(row_factory=class_row(Chosen)) as cursor,
+        ):
+            return await (await cursor.execute(statement, values)).fetchone()
+
+    async def _start_own(self, job: Claimed, chosen: Chosen) -> str | None:
+        path = self._keyring.browser_path(chosen.name, chosen.key_id)
+        spec = BrowserSpec(chosen.name, path, self._leases.browser_lifetime, job.id, job.attempt)
         async with self._kept_alive(job):
             await self._browsers.create(spec)
-            return (await self._browsers.wait_ready(name, timeout=leases.browser_start_timeout)).address
+            timeout = self._leases.browser_start_timeout
+            return (await self._browsers.wait_ready(chosen.name, timeout=timeout)).address
 
     @asynccontextmanager
     async def _kept_alive(self, job: Claimed) -> AsyncIterator[None]:

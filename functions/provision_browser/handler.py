@@ -9,6 +9,7 @@ from functions.provision_browser.admission import Claimed, Limits, begun, claim
 from functions.provision_browser.bring_up import LEASE_SECONDS, BringUp, release
 from shared import logs
 from shared.browsers import Browsers
+from shared.browsers.warm import WarmPool
 from shared.db import Database
 from shared.events import Doorbell, Poison, TryLater, Type
 from shared.jobs import State
@@ -27,6 +28,7 @@ class Handler:
         browsers: Browsers,
         publisher: Publisher,
         bring_up: BringUp,
+        pool: WarmPool,
         limits: Limits,
         *,
         batch: int,
@@ -36,15 +38,19 @@ class Handler:
         self._browsers = browsers
         self._publisher = publisher
         self._bring_up = bring_up
+        self._pool = pool
         self._limits = limits
         self._batch = batch
         self._key_id = key_id
 
     async def __call__(self, bell: Doorbell) -> None:
-        """Release, admit, bring up. Raises Poison or TryLater."""
+        """Release, admit, bring up, refill the warm pool. Raises Poison or TryLater."""
         wait = await self._seconds_until_due(bell)
         await release(self._database, self._browsers, bell.job_id)
-        await asyncio.gather(*(self._start(job) for job in await self._admit(bell)))
+        jobs = await self._admit(bell)
+        await asyncio.gather(*(self._start(job) for job in jobs))
+        if jobs:
+            await self._pool.refill()
         if 0 < wait <= SOON_SECONDS:
             raise TryLater(wait, "the job is due soon")
 

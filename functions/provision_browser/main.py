@@ -12,6 +12,7 @@ from functions.provision_browser.bring_up import BringUp
 from functions.provision_browser.handler import Handler
 from shared import logs
 from shared.browsers.place import open_browsers
+from shared.browsers.warm import WarmPool
 from shared.config import (
     BrowserSettings,
     DatabaseSettings,
@@ -19,6 +20,7 @@ from shared.config import (
     LeaseSettings,
     ProviderSettings,
     TokenSettings,
+    WarmPoolSettings,
     load,
 )
 from shared.db import Database
@@ -29,7 +31,15 @@ from shared.outbox import Publisher
 from shared.tokens import Keyring
 
 
-class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, ProviderSettings, BrowserSettings):
+class Settings(
+    DatabaseSettings,
+    TokenSettings,
+    EventSettings,
+    LeaseSettings,
+    ProviderSettings,
+    BrowserSettings,
+    WarmPoolSettings,
+):
     """What this function needs."""
 
     max_workers: int = Field(10, ge=1, le=10000, description="jobs at once in all")
@@ -47,6 +57,7 @@ HANDLER = Handler(
     BROWSERS,
     Publisher(SETTINGS, DATABASE, HTTP),
     BringUp(DATABASE, BROWSERS, KEYRING, SETTINGS),
+    WarmPool(DATABASE, BROWSERS, KEYRING, SETTINGS, SETTINGS),
     Limits(SETTINGS.max_workers, SETTINGS.providers),
     batch=SETTINGS.provision_batch,
     key_id=KEYRING.current,

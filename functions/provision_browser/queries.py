@@ -54,15 +54,32 @@ WITH provider AS (
     UPDATE jobs SET state = 'provisioning', account = chosen.account, worker = NULL, claimed_at = now(),
         lease_expires_at = now() + make_interval(secs => %(lease)s)
     FROM chosen WHERE jobs.id = chosen.id
-    RETURNING jobs.id, jobs.attempt, jobs.provider, jobs.account, jobs.traceparent
+    RETURNING jobs.id, jobs.attempt, jobs.provider, jobs.account, jobs.traceparent, jobs.priority
+), needy AS (
+    SELECT moved.id, moved.attempt, row_number() OVER (ORDER BY moved.priority DESC, moved.id) AS n
+    FROM moved JOIN provider ON provider.name = moved.provider AND provider.browser
+    WHERE NOT EXISTS (SELECT FROM browsers WHERE (job_id, browsers.attempt) = (moved.id, moved.attempt))
+), warm AS (
+    SELECT name, row_number() OVER (ORDER BY ready_at) AS n FROM (
+        SELECT name, ready_at FROM browsers
+        WHERE job_id IS NULL AND ready_at IS NOT NULL AND created_at > now() - make_interval(secs => %(warm)s)
+        ORDER BY ready_at LIMIT (SELECT count(*) FROM needy)
+        FOR UPDATE SKIP LOCKED
+    ) oldest
+), taken AS (
+    UPDATE browsers SET job_id = needy.id, attempt = needy.attempt
+    FROM needy JOIN warm USING (n) WHERE browsers.name = warm.name
+    RETURNING browsers.job_id, browsers.name
 ), noted AS (
     INSERT INTO history (job_id, attempt, event, from_state, to_state, detail)
-    SELECT id, attempt, 'claimed', 'pending', 'provisioning', jsonb_strip_nulls(jsonb_build_object('account', account))
-    FROM moved
+    SELECT id, attempt, 'claimed', 'pending', 'provisioning',
+        jsonb_strip_nulls(jsonb_build_object('account', account, 'warm_browser', taken.name))
+    FROM moved LEFT JOIN taken ON taken.job_id = moved.id
 ), named AS (
     INSERT INTO browsers (name, job_id, attempt, key_id)
     SELECT 'rpa-browser-' || moved.id || '-' || moved.attempt, moved.id, moved.attempt, %(key_id)s
     FROM moved JOIN provider ON provider.name = moved.provider AND provider.browser
+    WHERE moved.id NOT IN (SELECT job_id FROM taken)
     ON CONFLICT ON CONSTRAINT browsers_one_per_attempt
     DO UPDATE SET key_id = EXCLUDED.key_id, address = NULL, ready_at = NULL
 )
@@ -86,8 +103,18 @@ UPDATE jobs SET lease_expires_at = now() + make_interval(secs => %(lease)s)
 WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = 'provisioning'
 """
 
-# The secret path's key, as the claim chose it.
-KEY_OF: LiteralString = "SELECT key_id FROM browsers WHERE name = %(name)s"
+# The browser that the claim chose for an attempt; one that was warm is ready.
+BROWSER_OF: LiteralString = """
+SELECT name, key_id, ready_at IS NOT NULL AS warm FROM browsers WHERE job_id = %(job_id)s AND attempt = %(attempt)s
+"""
+
+# The warm browser is dead: the attempt gets one of its own, and the old one, without a row, is an orphan.
+REPLACE: LiteralString = """
+UPDATE browsers SET name = 'rpa-browser-' || job_id || '-' || attempt, address = NULL, ready_at = NULL,
+    key_id = %(key_id)s, created_at = now()
+WHERE job_id = %(job_id)s AND attempt = %(attempt)s
+RETURNING name, key_id, false AS warm
+"""
 
 # The browser is ready: hand the attempt to dispatch.
 READY: LiteralString = """

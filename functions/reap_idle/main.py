@@ -11,12 +11,15 @@ from starlette.responses import Response
 from functions.reap_idle.round import Reaper
 from shared import logs
 from shared.browsers.place import open_browsers
+from shared.browsers.warm import WarmPool
 from shared.config import (
     BrowserSettings,
     DatabaseSettings,
     EventSettings,
     LeaseSettings,
     ProviderSettings,
+    TokenSettings,
+    WarmPoolSettings,
     load,
 )
 from shared.db import Database
@@ -24,9 +27,18 @@ from shared.events import PING, keep, receive
 from shared.http import Problem, application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
+from shared.tokens import Keyring
 
 
-class Settings(DatabaseSettings, EventSettings, LeaseSettings, ProviderSettings, BrowserSettings):
+class Settings(
+    DatabaseSettings,
+    TokenSettings,
+    EventSettings,
+    LeaseSettings,
+    ProviderSettings,
+    BrowserSettings,
+    WarmPoolSettings,
+):
     """What this function needs."""
 
     callback_endpoint: str = Field("", description="ORDS's address for reports; without it none is outstanding")
@@ -37,9 +49,11 @@ SETTINGS = load(Settings)
 logs.configure("reap_idle", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
 HTTP = HttpClient()
+BROWSERS = open_browsers(SETTINGS)
 REAPER = Reaper(
     DATABASE,
-    open_browsers(SETTINGS),
+    BROWSERS,
+    WarmPool(DATABASE, BROWSERS, Keyring(SETTINGS), SETTINGS, SETTINGS),
     Publisher(SETTINGS, DATABASE, HTTP),
     SETTINGS,
     providers=list(SETTINGS.providers),

@@ -45,7 +45,7 @@ ORDER BY report_due NULLS FIRST LIMIT %(limit)s
 
 # Browsers whose attempt is over.
 LEFT_OVER: LiteralString = """
-SELECT name FROM browsers b WHERE NOT EXISTS (
+SELECT name FROM browsers b WHERE job_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM jobs j WHERE j.id = b.job_id AND j.attempt = b.attempt
       AND j.state IN ('provisioning', 'dispatching', 'running'))
 ORDER BY created_at LIMIT %(limit)s
@@ -60,9 +60,15 @@ SELECT b.name, b.job_id, b.attempt FROM browsers b JOIN jobs j ON j.id = b.job_i
 WHERE j.state IN ('dispatching', 'running') AND b.ready_at < now() - make_interval(secs => %(older)s)
 """
 
+# Warm browsers, the youngest first: whether they are ready, and their age in seconds.
+WARM: LiteralString = """
+SELECT name, ready_at IS NOT NULL AS ready, extract(epoch FROM now() - created_at)::float AS age
+FROM browsers WHERE job_id IS NULL ORDER BY created_at DESC, name
+"""
+
 # The browser is gone, so its row may go, unless its attempt is live.
 FORGET_BROWSER: LiteralString = """
-DELETE FROM browsers b WHERE name = %(name)s AND NOT EXISTS (
+DELETE FROM browsers b WHERE name = %(name)s AND job_id IS NOT NULL AND NOT EXISTS (
     SELECT FROM jobs j WHERE j.id = b.job_id AND j.attempt = b.attempt
       AND j.state IN ('provisioning', 'dispatching', 'running'))
 """

@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from functions.reap_idle import queries
+from functions.reap_idle.warm import SETTLED_SECONDS, read_warm, tend
 from shared import logs
 from shared.browsers import Browser, Browsers, BrowsersUnavailable, Phase
+from shared.browsers.warm import WarmPool
 from shared.config import LeaseSettings
 from shared.db import Connection
 from shared.events import Doorbell
 from shared.jobs import State, fail_attempt
 
 PAGE = 200
-SETTLED_SECONDS = 5.0
-"""A browser ready for less than this may not be listed yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +29,15 @@ class Reconciled:
     """Attempts that lost their browser: the events to publish."""
 
 
-async def reconcile(connection: Connection, browsers: Browsers, leases: LeaseSettings) -> Reconciled:
+async def reconcile(connection: Connection, browsers: Browsers, pool: WarmPool, leases: LeaseSettings) -> Reconciled:
     """Delete what should not exist, fail what lost its browser. Raises BrowsersUnavailable."""
     deleted = await _left_over(connection, browsers)
+    warm = await read_warm(connection)
     # Read before listing: what becomes ready in between is in neither and is seen at the next tick.
     expected = await (await connection.execute(queries.SHOULD_EXIST, {"older": SETTLED_SECONDS})).fetchall()
     existing = {browser.name: browser async for browser in browsers.list()}
     orphans = await _orphans(connection, browsers, list(existing))
+    await tend(connection, pool, warm, existing, leases)
     lost = []
     for name, job_id, attempt in expected:
         bell = await _check(connection, existing.get(name), job_id, attempt, leases)
@@ -73,10 +75,12 @@ async def _check(
     return await fail_attempt(connection, job_id, attempt, states, "browser_lost", reason, leases)
 
 
-async def reconcile_if_possible(connection: Connection, browsers: Browsers, leases: LeaseSettings) -> Reconciled | None:
+async def reconcile_if_possible(
+    connection: Connection, browsers: Browsers, pool: WarmPool, leases: LeaseSettings
+) -> Reconciled | None:
     """Reconcile, or None while the place that runs browsers does not answer."""
     try:
-        return await reconcile(connection, browsers, leases)
+        return await reconcile(connection, browsers, pool, leases)
     except BrowsersUnavailable as unavailable:
         logs.warning("browsers not reconciled", reason=unavailable.reason)
         return None

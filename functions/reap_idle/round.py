@@ -8,6 +8,7 @@ from functions.reap_idle import late, queries
 from functions.reap_idle.reconcile import reconcile_if_possible
 from shared import logs
 from shared.browsers import Browsers
+from shared.browsers.warm import WarmPool
 from shared.config import LeaseSettings
 from shared.db import Connection, Database
 from shared.events import Doorbell
@@ -23,6 +24,7 @@ class Reaper:
         self,
         database: Database,
         browsers: Browsers,
+        pool: WarmPool,
         publisher: Publisher,
         leases: LeaseSettings,
         *,
@@ -32,6 +34,7 @@ class Reaper:
     ) -> None:
         self._database = database
         self._browsers = browsers
+        self._pool = pool
         self._publisher = publisher
         self._leases = leases
         self._providers = providers
@@ -43,12 +46,14 @@ class Reaper:
         async with self._database.connection() as connection:
             expired = await late.expire(connection, self._leases)
             missed = await late.miss_deadlines(connection, self._leases)
-            browsers = await reconcile_if_possible(connection, self._browsers, self._leases)
+            browsers = await reconcile_if_possible(connection, self._browsers, self._pool, self._leases)
             unsent = await late.unsent(connection)
             forgotten = await late.forgotten(connection, self._providers, reports=self._reports)
             await self._forget(connection)
         lost = browsers.lost if browsers else []
         await self._publisher.publish(_once([*expired, *missed, *lost, *unsent, *forgotten]))
+        if browsers:
+            await self._pool.refill()
         logs.info(
             "reaped",
             expired=len(expired),

@@ -33,8 +33,9 @@ class BrowserSpec:
     """WebSocket path that only its worker knows, starting with `/`."""
     lifetime_seconds: int
     """After this the place itself ends the browser, whoever else is dead."""
-    job_id: int
-    attempt: int
+    job_id: int | None
+    attempt: int | None
+    """The attempt that it is for; none for a warm one."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -105,18 +105,21 @@ CREATE INDEX history_of_job ON history (job_id, id);
 CREATE UNIQUE INDEX history_one_end ON history (job_id)
     WHERE to_state IN ('completed', 'failed', 'cancelled') AND from_state <> to_state;
 
--- Browsers that should exist. A row comes before its browser and goes after it, so a browser without a row is an orphan.
+-- Browsers that should exist. A row comes before its browser and goes after it, so a browser without a row is an
+-- orphan. A row without an attempt is a warm browser: the first attempt that claims it has it for its own.
 CREATE TABLE browsers (
     name       text PRIMARY KEY,
-    job_id     bigint NOT NULL,
-    attempt    integer NOT NULL,
+    job_id     bigint,
+    attempt    integer,
     key_id     text NOT NULL,
     address    text,
     created_at timestamptz NOT NULL DEFAULT now(),
     ready_at   timestamptz,
     CONSTRAINT browsers_one_per_attempt UNIQUE (job_id, attempt),
+    CONSTRAINT browsers_of_attempt_or_warm CHECK ((job_id IS NULL) = (attempt IS NULL)),
     CONSTRAINT browsers_ready_has_address CHECK ((ready_at IS NULL) = (address IS NULL))
 );
+CREATE INDEX browsers_warm ON browsers (ready_at) WHERE job_id IS NULL;
 
 -- Events committed with the change they announce and not yet taken by the broker.
 CREATE TABLE outbox (

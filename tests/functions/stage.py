@@ -25,7 +25,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from shared.browsers import Browser, BrowserError, BrowserSpec, Phase
+from shared.browsers import Browser, BrowserError, BrowserFailed, BrowserSpec, Phase
 from shared.events import PING, Doorbell, Type, doorbell, receive
 from tests.serving import serving
 
@@ -75,8 +75,11 @@ class Place:
         return self.browsers.setdefault(spec.name, new)
 
     async def wait_ready(self, name: str, *, timeout: float) -> Browser:  # noqa: ARG002
-        """The browser."""
-        return self.browsers[name]
+        """The browser, if it lives."""
+        browser = self.browsers.get(name)
+        if browser is None or browser.phase is Phase.FAILED:
+            raise BrowserFailed("the browser is gone")
+        return browser
 
     async def delete(self, name: str) -> None:
         """End the browser."""

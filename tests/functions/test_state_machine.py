@@ -35,6 +35,7 @@ MAX_WORKERS = 3
 PROVIDER_LIMITS = {"metrofiber": 2, "octotel": 2}
 ACCOUNT_LIMITS = {"OCTOTEL": 1, "OCTOTEL_2": 1}
 ROUNDS_TO_HEAL = 30
+WARM = 1
 
 Value = TypeVar("Value")
 
@@ -43,6 +44,9 @@ HISTORY_GAPS = """
 SELECT job_id, id FROM (
     SELECT job_id, id, from_state, lag(to_state) OVER (PARTITION BY job_id ORDER BY id) AS before FROM history
 ) h WHERE from_state IS DISTINCT FROM before
+"""
+UNFINISHED = """
+SELECT FROM jobs WHERE reported_at IS NULL UNION ALL SELECT FROM browsers WHERE job_id IS NOT NULL
 """
 EXPIRE = "UPDATE jobs SET lease_expires_at = now() - interval '1 s' WHERE lease_expires_at IS NOT NULL"
 LIVE = "SELECT provider, account FROM jobs WHERE state IN ('provisioning', 'dispatching', 'running')"
@@ -70,7 +74,8 @@ def world(
     for url in fresh_database(postgres_server_url, migrated_template):
         with asyncio.Runner() as runner:
             stack = AsyncExitStack()
-            opened = open_stage(url, valkey, providers, RATE_LIMIT_PER_MINUTE="1000000", LOG_LEVEL="ERROR")
+            settings = {"RATE_LIMIT_PER_MINUTE": "1000000", "LOG_LEVEL": "ERROR", "BROWSER_WARM_POOL": str(WARM)}
+            opened = open_stage(url, valkey, providers, **settings)
             stage = runner.run(stack.enter_async_context(opened))
             try:
                 yield World(runner, stage)
@@ -242,6 +247,12 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             times = Counter(report["job_id"] for report in self.stage.ords.reports)
             assert not [job_id for job_id, n in times.items() if n > 1]
 
+        @invariant()
+        def no_browser_serves_two_attempts(self) -> None:
+            attempts = [(o["job_id"], o["attempt"]) for o in self.stage.worker.orders if o["browser_service_id"]]
+            browsers = {o["browser_service_id"] for o in self.stage.worker.orders if o["browser_service_id"]}
+            assert len(browsers) == len(set(attempts))
+
         def teardown(self) -> None:
             self.heal()
             for _ in range(ROUNDS_TO_HEAL):
@@ -250,14 +261,18 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             unfinished = world.run(self.stage.rows("SELECT id, state, attempt FROM jobs WHERE reported_at IS NULL"))
             assert unfinished == []
             assert sorted(r["job_id"] for r in self.stage.ords.reports) == self.jobs()
-            assert self.stage.place.browsers == {}
-            assert world.run(self.stage.rows("SELECT * FROM browsers")) == []
+            warm = {row["name"] for row in world.run(self.stage.rows("SELECT name, job_id FROM browsers"))}
+            assert set(self.stage.place.browsers) == warm
+            assert world.run(self.stage.rows("SELECT * FROM browsers WHERE job_id IS NOT NULL")) == []
             assert world.run(self.stage.rows("SELECT * FROM dead_letters")) == []
 
         async def _round(self) -> bool:
             """Time passes, workers do their work, events arrive; whether all is done."""
             await self.stage.execute("UPDATE jobs SET run_after = now() WHERE state = 'pending'")
             await self.stage.execute("UPDATE jobs SET report_due = NULL WHERE reported_at IS NULL")
+            await self.stage.execute(
+                "UPDATE browsers SET created_at = created_at - interval '10 s' WHERE job_id IS NULL"
+            )
             await self.stage.lose_events()
             for bell in await self.stage.tick():
                 await self.stage.deliver(bell)
@@ -265,10 +280,10 @@ def machine(world: World) -> type[RuleBasedStateMachine]:
             for order in self.stage.worker.orders:
                 await self.stage.complete(order)
             await self.stage.deliver_all()
-            left = await self.stage.rows("SELECT FROM jobs WHERE reported_at IS NULL UNION ALL SELECT FROM browsers")
+            left = await self.stage.rows(UNFINISHED)
             if left:  # whoever has not answered by now never will
                 await self.stage.execute(EXPIRE)
-            return not left and not self.stage.place.browsers
+            return not left and len(self.stage.place.browsers) == WARM
 
     return Jobs
 

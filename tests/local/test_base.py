@@ -22,7 +22,7 @@ SECRETS = {
     "issue-totp": {"rpa-database", "rpa-valkey", "rpa-tokens", "rpa-totp"},
     "callback": {"rpa-database", "rpa-valkey", "rpa-tokens"},
     "notify": {"rpa-database", "rpa-ords"},
-    "reap-idle": {"rpa-database"},
+    "reap-idle": {"rpa-database", "rpa-tokens"},
     "monitor": {"rpa-database", "rpa-valkey", "rpa-tokens", "rpa-ords"},
 }
 
