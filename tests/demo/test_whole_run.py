@@ -1,0 +1,204 @@
+"""The whole demo on the real system: functions, broker, stores, browsers and portals, wired by the manifests.
+
+One run serves all tests of this module: they read what it left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import psutil
+import psycopg
+import pyotp
+import pytest
+import valkey.asyncio as client
+from rich.console import Console
+
+from demo.api import TERMINAL, Api
+from demo.cases import CASES
+from demo.checks import Run, all_checks
+from demo.footprint import Footprint
+from demo.play import play
+from local.delivery import read
+from local.process import MARK, free_port
+from local.sweeping import browser_processes
+from local.system import LocalSystem
+from shared.config import TokenSettings
+from shared.tokens import Keyring
+from tests.demo import plain_worker
+from tests.serving import eventually
+
+JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")
+TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+PNG = b"\x89PNG\r\n\x1a\n"
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@dataclass
+class Done:
+    """A system that has done the demo's jobs and one for a plain worker, and still runs."""
+
+    system: LocalSystem
+    run: Run
+    footprint: Footprint
+    evidence: Path
+    plain: dict[str, Any]
+    picture: bytes
+    events: str
+    """Every event that the broker took, headers and body."""
+
+
+@pytest.fixture(scope="module")
+async def done() -> AsyncIterator[Done]:
+    """One run of the demo."""
+    footprint, events, port = Footprint(), [], free_port()
+    plain = f"actions: [validation]\ntotp: on_request\nworkers: ['http://127.0.0.1:{port}']\n"
+    taken = read
+
+    def recorded(headers: dict[str, str], body: bytes) -> Any:
+        events.append(f"{headers} {body!r}")
+        return taken(headers, body)
+
+    with tempfile.TemporaryDirectory(prefix="rpa-test-demo-") as folder, patch("local.broker.read", recorded):
+        system = LocalSystem(Path(folder) / "state", overrides={"rpa-providers": {"plain.yaml": plain}})
+        evidence = Path(folder) / "evidence"
+        async with system, _plain_worker(port):
+            run = await play(system.env, Console(file=sys.stderr, width=118), footprint, evidence)
+            job, picture = await _for_plain_worker(system)
+            yield Done(system, run, footprint, evidence, job, picture, "\n".join(events))
+
+
+@contextlib.asynccontextmanager
+async def _plain_worker(port: int) -> AsyncIterator[None]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(plain_worker.__file__), env={"PORT": str(port), "PATH": "/usr/bin:/bin"}
+    )
+    try:
+        yield
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def _for_plain_worker(system: LocalSystem) -> tuple[dict[str, Any], bytes]:
+    async with httpx.AsyncClient(base_url=system.env["SUBMIT_URL"], trust_env=False, timeout=30) as http:
+        api = Api(http)
+        await api.log_in(system.env["ADMIN_USERNAME"], system.env["ADMIN_PASSWORD"])
+        _, job = await api.submit({"provider": "plain", "action": "validation", "max_retries": 0})
+        async with asyncio.timeout(60):
+            while job["status"] not in TERMINAL:
+                await asyncio.sleep(0.1)
+                job = await api.job(job["id"])
+        return job, await api.evidence(job["id"], "page.png")
+
+
+async def test_every_promise_is_kept(done: Done) -> None:
+    """Each job of the demo ended as it should, once, with its evidence; what the demo itself checks."""
+    await eventually(lambda: not list(browser_processes(done.system.state)))
+    checks = all_checks(done.run, done.evidence, done.footprint.left(), len(done.footprint))
+    assert [(check.promise, list(check.problems)) for check in checks if not check.ok] == []
+    assert len(done.run.cases) == len(CASES) + 1 >= 12
+
+
+async def test_a_worker_of_plain_http_works_as_well(done: Done) -> None:
+    """Heartbeat, login code, the browser by Playwright, evidence and completion, without our library."""
+    assert (done.plain["status"], done.plain["attempt"]) == ("completed", 1)
+    assert done.plain["result"] == {"title": "Circuit", "digits": 6}
+    assert done.picture.startswith(PNG)
+    events = [entry["event"] for entry in done.plain["history"]]
+    assert {"accepted", "phase", "totp_issued", "completed"} <= set(events)
+
+
+async def test_a_worker_that_dies_is_started_again_and_its_job_too(done: Done) -> None:
+    """With a second attempt."""
+    first = done.run.jobs[next(iter(done.run.cases))]
+    assert (first["status"], first["attempt"]) == ("completed", 2)
+    assert done.system.children["worker"].starts == 2
+
+
+async def test_every_event_could_be_handled(done: Done) -> None:
+    """There is no dead letter."""
+    async with await psycopg.AsyncConnection.connect(done.system.env["DATABASE_URL"]) as database:
+        letters = await (await database.execute("SELECT count(*) FROM dead_letters")).fetchone()
+    assert letters == (0,)
+
+
+async def test_every_process_has_the_mark(done: Done) -> None:
+    """So that `down` finds it."""
+    for name in ("submit-job", "worker", "portal", "ords", "browser-node", "postgres", "valkey"):
+        environment = psutil.Process(done.system.children[name].pid).environ()
+        assert environment.get(MARK) == str(done.system.state), name
+
+
+async def test_no_secret_is_anywhere(done: Done) -> None:
+    """Logs, events, database and Valkey hold no password, seed, key, login code, token or secret path."""
+    places = {"events": done.events, "database": await _database(done), "Valkey": await _valkey(done)}
+    places |= {log.name: log.read_text(errors="replace") for log in (done.system.state / "log").glob("*.log")}
+    assert done.events.count("rpa.job.submitted.v1") >= len(CASES)
+    assert "octotel" in places["database"]
+    assert "rpa:totp:" in places["Valkey"]
+    assert '"event": "totp issued"' in places["issue-totp.log"]
+    wanted = await _secrets(done)
+    assert len(wanted["login code"]) >= 3
+    found = [
+        (place, kind)
+        for place, text in places.items()
+        for kind, secrets in wanted.items()
+        for secret in secrets
+        if _holds(text, secret)
+    ]
+    assert found == []
+    assert [place for place, text in places.items() if JWT.search(text)] == []
+
+
+def _holds(text: str, secret: str) -> bool:
+    """As a word of its own: six digits may well stand in a longer number."""
+    return re.search(rf"(?<![\w.]){re.escape(secret)}(?!\w)", text) is not None
+
+
+async def _secrets(done: Done) -> dict[str, Iterable[str]]:
+    known = json.loads((done.system.state / "secrets.json").read_text())
+    keyring = Keyring(TokenSettings(environment={}, jwt_secret_key=known["jwt_key"]))
+    jobs = [*done.run.jobs.values(), done.plain]
+    browsers = [f"rpa-browser-{job['id']}-{attempt + 1}" for job in jobs for attempt in range(job["attempt"])]
+    async with await psycopg.AsyncConnection.connect(done.system.env["DATABASE_URL"]) as database:
+        steps = await (await database.execute("SELECT account, step FROM totp_steps")).fetchall()
+    codes = [pyotp.TOTP(known[f"{account.lower()}_seed"]).generate_otp(step) for account, step in steps]
+    return {
+        **{name: [value] for name, value in known.items()},
+        "login code": codes,
+        "secret path": [keyring.browser_path(name, keyring.current).strip("/") for name in browsers],
+    }
+
+
+async def _database(done: Done) -> str:
+    """Every row of every table, as text; evidence as its bytes are."""
+    async with await psycopg.AsyncConnection.connect(done.system.env["DATABASE_URL"]) as database:
+        tables = await (await database.execute(TABLES)).fetchall()
+        rows: list[str] = []
+        for (table,) in tables:
+            cursor = await database.execute(f'SELECT t::text FROM "{table}" t')  # noqa: S608 - our own tables
+            rows += [row[0] for row in await cursor.fetchall()]
+    return "\n".join(rows)
+
+
+async def _valkey(done: Done) -> str:
+    """Every key with its value."""
+    dump = []
+    async with client.Valkey.from_url(done.system.env["VALKEY_URL"], decode_responses=True) as store:
+        async for key in store.scan_iter():
+            kind = await store.type(key)
+            dump.append(f"{key} {await store.hgetall(key) if kind == 'hash' else await store.get(key)}")
+    return "\n".join(dump)
