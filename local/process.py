@@ -164,5 +164,14 @@ class Children:
 
 def base_environment() -> dict[str, str]:
     """What a child gets of this process' environment: what finds programs, and nothing that configures ours."""
-    kept = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "BROWSER", "COVERAGE_PROCESS_START", "PLAYWRIGHT_BROWSERS_PATH")
+    kept = (
+        "PATH",
+        "HOME",
+        "LANG",
+        "LC_ALL",
+        "TMPDIR",
+        "BROWSER",
+        "COVERAGE_PROCESS_CONFIG",
+        "PLAYWRIGHT_BROWSERS_PATH",
+    )
     return {name: os.environ[name] for name in kept if name in os.environ}
