@@ -38,6 +38,7 @@ from shared.config import TokenSettings
 from shared.tokens import Keyring
 from tests.demo import plain_worker
 from tests.serving import eventually
+from tests.test_readme import block as readme_block
 
 JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
@@ -117,8 +118,18 @@ async def test_a_worker_of_plain_http_works_as_well(done: Done) -> None:
     assert (done.plain["status"], done.plain["attempt"]) == ("completed", 1)
     assert done.plain["result"] == {"title": "Circuit", "digits": 6}
     assert done.picture.startswith(PNG)
-    events = [entry["event"] for entry in done.plain["history"]]
-    assert {"accepted", "phase", "totp_issued", "completed"} <= set(events)
+    history = done.plain["history"]
+    assert {"accepted", "totp_issued", "completed"} <= {entry["event"] for entry in history}
+    assert "looking" in [entry["detail"].get("phase") for entry in history]
+
+
+async def test_the_readme_submits_a_job(done: Done) -> None:
+    """Its three commands sign in, submit a job and find it."""
+    script = readme_block("sh", "SUBMIT_URL").replace(".local/env", str(done.system.state / "env"))
+    shell = await asyncio.create_subprocess_exec("bash", "-euc", script, stdout=-1, stderr=-1)
+    said, problems = await shell.communicate()
+    assert (shell.returncode, problems) == (0, b"")
+    assert said.count(b'"external_job_id":"A-1"') == 2
 
 
 async def test_a_worker_that_dies_is_started_again_and_its_job_too(done: Done) -> None:
