@@ -14,7 +14,7 @@ from demo.checks import all_checks
 from demo.footprint import Footprint
 from demo.play import play
 from demo.report import show, write
-from local.system import LocalSystem, SystemRunning
+from local.system import CANNOT_START, LocalSystem
 
 FOLDER = Path(".local")
 EVIDENCE = FOLDER / "evidence"
@@ -51,8 +51,8 @@ def main() -> None:
         console = Console(width=FILE_WIDTH)
     try:
         sys.exit(0 if asyncio.run(demonstrate(console)) else 1)
-    except SystemRunning as running:
-        sys.exit(f"Error: {running}")
+    except CANNOT_START as error:
+        sys.exit(f"Error: {error}")
     except KeyboardInterrupt:
         sys.exit("Stopped.")
 

@@ -11,8 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.down import down
-from local.kustomize import ManifestError
-from local.system import LocalSystem, SystemRunning
+from local.system import CANNOT_START, LocalSystem
 
 USAGE = "usage: python -m local up|down|clean"
 
@@ -56,7 +55,7 @@ def main() -> int:
         case ["up"]:
             try:
                 asyncio.run(up(state))
-            except (SystemRunning, RuntimeError, ManifestError) as error:
+            except CANNOT_START as error:
                 print(f"Error: {error}", file=sys.stderr)
                 return 1
         case ["down"]:

@@ -144,7 +144,7 @@ async def _start_valkey(children: Children, state: Path, password: str) -> int:
     await children.start(Program("valkey", argv, marked(state), log, stdin=config.encode()))
 
     def ping() -> None:
-        with Valkey(port=port, password=password) as client:
+        with Valkey("127.0.0.1", port, password=password) as client:
             client.ping()
 
     await _until(ping, ValkeyError, log)

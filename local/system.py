@@ -15,6 +15,7 @@ from local.accounts import Account, accounts, prefixes
 from local.broker import Broker
 from local.datastores import Datastores, start_datastores
 from local.environment import environment, here
+from local.kustomize import ManifestError
 from local.manifests import Manifests, Overrides, Service
 from local.overlay import overlay, public_environment, write_environment
 from local.pings import ping
@@ -25,7 +26,8 @@ from local.secrets import local_secrets
 from local.serving import listen, reserve, serving, url
 from shared.logs import JsonLines
 
-__all__ = ["LocalSystem", "NotReady", "SystemRunning"]
+CANNOT_START = (SystemRunning, ManifestError, RuntimeError)
+"""Why a system does not start; the message is for people."""
 
 ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "knative" / "overlays" / "local"
