@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hmac
 import os
+import signal
 from pathlib import Path
 
 import uvicorn
@@ -121,6 +122,8 @@ async def serve(port: int, token: str, state: Path) -> None:
         Node(browsers, token).app(), host="127.0.0.1", port=port, log_level="warning", access_log=False,
         timeout_graceful_shutdown=1,
     )  # fmt: skip
+    # uvicorn raises the signal that stopped it once more, which must not end us before the browsers.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
     try:
         await uvicorn.Server(config).serve()
     finally:

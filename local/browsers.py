@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,6 +16,12 @@ from urllib.parse import urlsplit
 from local.launching import NoBrowser, forget_secret, launch, why_it_ended
 from local.sweeping import kill_browsers
 from shared.browsers import Phase
+
+
+def browsers_folder(state: Path) -> Path:
+    """Where the browsers of a system keep their files: a short path, since Chromium makes sockets below it."""
+    digest = hashlib.sha256(str(state.resolve()).encode()).hexdigest()
+    return Path(tempfile.gettempdir()) / f"rpa-{digest[:12]}"
 
 
 @dataclass
@@ -57,11 +65,12 @@ class BrowserProcesses:
 
     def __init__(self, state: Path) -> None:
         self._state = state.resolve()
-        self._folder = self._state / "browsers"
+        self._folder = browsers_folder(self._state)
         self._browsers: dict[str, LocalBrowser] = {}
         # Whatever an earlier node left.
         kill_browsers(self._state)
         shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.mkdir(mode=0o700)  # fails where somebody else has it
 
     def __iter__(self) -> Iterator[LocalBrowser]:
         return iter(list(self._browsers.values()))
@@ -77,7 +86,7 @@ class BrowserProcesses:
         if known := self._browsers.get(name):
             return known
         browser = LocalBrowser(name, job_id, attempt, lifetime_seconds, self._folder / name)
-        browser.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        browser.folder.mkdir(exist_ok=True, mode=0o700)
         self._browsers[name] = browser
         browser.keeper = asyncio.create_task(self._keep(browser, secret_path))
         return browser
@@ -119,6 +128,7 @@ class BrowserProcesses:
     async def delete_all(self) -> None:
         """End every browser."""
         await asyncio.gather(*(self.delete(name) for name in list(self._browsers)))
+        shutil.rmtree(self._folder, ignore_errors=True)
 
 
 async def _announced(process: asyncio.subprocess.Process) -> str | None:

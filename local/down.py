@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 
+from local.browsers import browsers_folder
 from local.process import MARK
 from local.running import SystemRunning, sole
 
@@ -35,6 +37,7 @@ def _down(state: Path) -> bool:
         with contextlib.suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, STOP_SECONDS)
+    shutil.rmtree(browsers_folder(state), ignore_errors=True)
     return asked or bool(left)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -14,6 +15,7 @@ import psutil
 import pytest
 from playwright.async_api import async_playwright
 
+from local.browsers import browsers_folder
 from local.process import MARK, Child, Program, base_environment, free_port
 from local.sweeping import browser_processes
 from shared.browsers import BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
@@ -81,25 +83,34 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         yield running
 
 
-async def test_creating_twice_makes_one_that_can_be_used_and_deleted(node: Node) -> None:
+@pytest.mark.parametrize("engine", ["firefox", "chromium"])
+async def test_creating_twice_makes_one_that_can_be_used_and_deleted(engine: str, tmp_path: Path) -> None:
     """A second create adopts the first; workers connect with Playwright; delete leaves no process and no file."""
+    if engine == "chromium" and not shutil.which("chromium"):
+        pytest.skip("chromium is not installed; `make setup BROWSER=chromium` installs it")
+    async with run_node(tmp_path, BROWSER=engine) as node:
+        await _lives_and_goes(node, engine)
+
+
+async def _lives_and_goes(node: Node, engine: str) -> None:
     wanted = spec(1)
     await node.browsers.create(wanted)
     await node.browsers.create(wanted)
     ready = await node.browsers.wait_ready(wanted.name, timeout=60)
     assert [browser.name async for browser in node.browsers.list()] == [wanted.name]
     async with async_playwright() as playwright:
-        browser = await playwright.firefox.connect(f"ws://{ready.address}{wanted.secret_path}")
+        kind = getattr(playwright, engine)
+        browser = await kind.connect(f"ws://{ready.address}{wanted.secret_path}")
         page = await browser.new_page()
         await page.set_content("<title>Works</title>")
         assert await page.title() == "Works"
         with pytest.raises(Exception, match=r"403|404|400|closed|socket"):
-            await playwright.firefox.connect(f"ws://{ready.address}/wrong", timeout=3000)
+            await kind.connect(f"ws://{ready.address}/wrong", timeout=3000)
         await browser.close()
     await node.browsers.delete(wanted.name)
     await node.browsers.delete(wanted.name)
     assert marked(node.state) == []
-    assert list((node.state / "browsers").iterdir()) == []
+    assert list(browsers_folder(node.state).iterdir()) == []
     assert [browser async for browser in node.browsers.list()] == []
 
 
@@ -154,6 +165,8 @@ async def test_no_browser_outlives_a_killed_node(node: Node) -> None:
     assert node.child.pid
     os.kill(node.child.pid, signal.SIGKILL)
     await eventually(lambda: marked(node.state) == [])
+    async with run_node(node.state):
+        assert list(browsers_folder(node.state).iterdir()) == []
 
 
 async def test_the_node_answers_nobody_without_its_token(node: Node) -> None:

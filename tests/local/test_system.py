@@ -16,6 +16,7 @@ import httpx
 import psutil
 import pytest
 
+from local.browsers import browsers_folder
 from local.process import MARK
 from local.sweeping import browser_processes
 from tests.serving import eventually
@@ -143,6 +144,17 @@ async def _a_killed_function_comes_back(system: Up, state: Path, job_id: int) ->
     assert function(state, "submit-job").pid != killed.pid
 
 
+async def test_two_systems_run_side_by_side(state: Path) -> None:
+    """In two folders, each with its own stores, ports and jobs; `down` of one leaves the other alone."""
+    async with up(state / "one") as one, up(state / "other") as other:
+        assert not set(one.env.values()) & set(other.env.values()) - {one.env["ADMIN_USERNAME"]}
+        (await one.http.post("/jobs", json=HELD | {"run_after": "2099-01-01T00:00:00Z"})).raise_for_status()
+        assert (await other.http.get("/jobs")).raise_for_status().json()["items"] == []
+        await _down(state / "one")
+        assert processes(state / "one") == []
+        assert (await other.http.get("/health/ready")).status_code == 200
+
+
 async def test_nothing_outlives_a_killed_system(state: Path) -> None:
     """SIGKILL at work: stores, functions, worker and browser are gone within moments."""
     async with up(state) as system:
@@ -150,3 +162,6 @@ async def test_nothing_outlives_a_killed_system(state: Path) -> None:
         await eventually(lambda: len(list(browser_processes(state))) > 3, within=START_SECONDS)
         assert await system.end(signal.SIGKILL) < 0
         await eventually(lambda: processes(state) == [], within=GONE_SECONDS)
+    assert browsers_folder(state).exists()
+    await _down(state)
+    assert not browsers_folder(state).exists()
