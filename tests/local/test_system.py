@@ -153,6 +153,7 @@ async def test_two_systems_run_side_by_side(state: Path) -> None:
         await _down(state / "one")
         assert processes(state / "one") == []
         assert (await other.http.get("/health/ready")).status_code == 200
+        await _down(state / "other")
 
 
 async def test_nothing_outlives_a_killed_system(state: Path) -> None:
