@@ -1,0 +1,150 @@
+"""The whole system on the cluster that KUBECONFIG names, from `knative/overlays/dev`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from demo.api import TERMINAL, Api, Job
+from demo.play import signed_in
+from tests.cluster.kube import KubectlError, Logs, forwarded, items, kubectl, pods, until
+
+ROOT = Path(__file__).parents[2]
+OVERLAY = ROOT / "knative" / "overlays" / "dev"
+ARTEFACTS = ROOT / ".local" / "e2e"
+NAMESPACE = "rpa"
+BROWSERS = "rpa-browsers"
+FUNCTION_PODS = "serving.knative.dev/service"
+READY = ("ksvc", "broker", "trigger", "sinkbinding", "pingsource")
+START_SECONDS = 180.0
+
+
+@dataclass
+class System:
+    """It runs; `env` is what `make up` writes to `.local/env`, as far as the outside can reach it."""
+
+    env: dict[str, str]
+    api: Api
+    logs: Path
+
+    async def submit(self, provider: str, circuit: str, **more: Any) -> int:
+        """Submit a validation; the job's id."""
+        parameters = {"circuit": circuit, **({"demo": more.pop("demo")} if "demo" in more else {})}
+        _, job = await self.api.submit({"provider": provider, "action": "validation", "parameters": parameters, **more})
+        return int(job["id"])
+
+    async def job(self, job_id: int) -> Job:
+        """The job once the function answers."""
+
+        async def ask() -> Job | None:
+            with contextlib.suppress(Exception):  # its pod may just have been killed
+                return await self.api.job(job_id)
+            return None
+
+        found: Job = await until(ask, within=60)
+        return found
+
+    async def running(self, job_id: int) -> Job:
+        """The job once a worker has it."""
+        return await self._once(job_id, lambda job: job["status"] == "running", 60)
+
+    async def ended(self, *job_ids: int, within: float = 120) -> list[Job]:
+        """The jobs once they have ended and ORDS has acknowledged it."""
+
+        def done(job: Job) -> bool:
+            return job["status"] in TERMINAL and bool(job["reported_at"])
+
+        return list(await asyncio.gather(*(self._once(job_id, done, within) for job_id in job_ids)))
+
+    async def _once(self, job_id: int, condition: Any, within: float) -> Job:
+        job: Job = {}
+        try:
+            async with asyncio.timeout(within):
+                while not condition(job := await self.job(job_id)):  # noqa: ASYNC110 - it is asked over HTTP
+                    await asyncio.sleep(0.3)
+        except TimeoutError:
+            raise AssertionError(f"job {job_id} stays {job.get('status')}: {job.get('history')}") from None
+        return job
+
+
+def host(name: str) -> str:
+    """The name under which a function is reached from outside."""
+    return f"{name}.{NAMESPACE}.{os.environ['KN_DOMAIN']}"
+
+
+@contextlib.asynccontextmanager
+async def installed() -> AsyncIterator[System]:
+    """Apply the overlay, wait until all of it is ready, and remove it in the end."""
+    await until(_applied, within=60)
+    try:
+        await _ready()
+        async with contextlib.AsyncExitStack() as stack:
+            logs = await stack.enter_async_context(Logs(NAMESPACE, ARTEFACTS / "logs").kept())
+            env = {"SUBMIT_URL": os.environ["KN_INGRESS"], "SUBMIT_HOST": host("submit-job")}
+            env |= {"ADMIN_USERNAME": "admin", "ADMIN_PASSWORD": "trial"}
+            for name, service in (("PORTAL_URL", "portal"), ("ORDS_INBOX_URL", "ords")):
+                port = await stack.enter_async_context(forwarded(NAMESPACE, f"svc/{service}", 80))
+                env[name] = f"http://127.0.0.1:{port}"
+            port = await stack.enter_async_context(forwarded(NAMESPACE, "svc/postgres", 5432))
+            env["DATABASE_URL"] = f"postgresql://rpa:trial@127.0.0.1:{port}/rpa"
+            yield System(env, await stack.enter_async_context(signed_in(env)), logs)
+    finally:
+        await kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--wait=true", "--timeout=120s")
+
+
+async def _applied() -> bool:
+    """The webhooks of a cluster that has just started may not answer yet."""
+    await kubectl("apply", "-k", str(OVERLAY))
+    return True
+
+
+async def _ready() -> None:
+    wait = ("-n", NAMESPACE, f"--timeout={START_SECONDS:.0f}s")
+    try:
+        await kubectl("wait", "--for=condition=Complete", "job", "--all", *wait)
+        await kubectl("wait", "--for=condition=Available", "deployment", "--all", *wait)
+        await kubectl("wait", "--for=condition=Ready", ",".join(READY), "--all", *wait)
+    except KubectlError as error:
+        raise AssertionError(f"{error}\n{await _state()}") from None
+
+
+async def _state() -> str:
+    """What an operator would look at."""
+    found = await kubectl("get", "pods,ksvc,job", "-n", NAMESPACE, "-o", "wide")
+    return found + await kubectl("get", "events", "-n", NAMESPACE, "--field-selector", "type=Warning")
+
+
+async def functions_at_zero(*, within: float = 150) -> None:
+    """Wait until no function has a pod, but reap-idle, which a tick may just have called."""
+
+    async def idle() -> bool:
+        return not [pod for pod in await pods(NAMESPACE, FUNCTION_PODS) if not pod.startswith("reap-idle-")]
+
+    await until(idle, within=within)
+
+
+async def no_browser_left(*, within: float = 60) -> None:
+    """Wait until the last browser pod is gone."""
+
+    async def gone() -> bool:
+        return not await items("pods", BROWSERS)
+
+    await until(gone, within=within)
+
+
+def errors(logs: Path) -> list[str]:
+    """Lines that functions logged as errors, and those that speak of a missing right."""
+    found = []
+    for file in sorted(logs.glob("*.log")):
+        for line in file.read_text(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                entry = json.loads(line)
+                if entry.get("level") == "ERROR" or "may not" in line or "forbidden" in line.lower():
+                    found.append(f"{file.name}: {line}")
+    return found

@@ -1,0 +1,125 @@
+"""What tests ask of a cluster, by kubectl: KUBECONFIG names it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+PAUSE_SECONDS = 0.25
+
+
+class KubectlError(Exception):
+    """kubectl failed; the message is what it said."""
+
+
+async def kubectl(*words: str, stdin: str | None = None) -> str:
+    """What a kubectl command says. Raises KubectlError."""
+    process = await asyncio.create_subprocess_exec(
+        "kubectl", *words, stdin=asyncio.subprocess.PIPE if stdin else None, stdout=-1, stderr=-1
+    )
+    said, problems = await process.communicate(stdin.encode() if stdin else None)
+    if process.returncode:
+        raise KubectlError(problems.decode())
+    return said.decode()
+
+
+async def items(kind: str, namespace: str, *options: str) -> list[dict[str, Any]]:
+    """Objects of a kind."""
+    found: list[dict[str, Any]] = json.loads(await kubectl("get", kind, "-n", namespace, "-o", "json", *options))[
+        "items"
+    ]
+    return found
+
+
+async def pods(namespace: str, selector: str = "") -> list[str]:
+    """Names of the pods that are not on their way out."""
+    found = await items("pods", namespace, *(["-l", selector] if selector else []))
+    return [pod["metadata"]["name"] for pod in found if "deletionTimestamp" not in pod["metadata"]]
+
+
+async def kill(namespace: str, *names: str) -> None:
+    """Delete pods without a goodbye; those that are gone already are fine."""
+    if names:
+        await kubectl(
+            "delete",
+            "pod",
+            "-n",
+            namespace,
+            *names,
+            "--force",
+            "--grace-period=0",
+            "--ignore-not-found",
+            "--wait=false",
+        )
+
+
+async def until(condition: Callable[[], Awaitable[Any]], *, within: float) -> Any:
+    """What a condition gives once that is true; an API server that is away is asked again. Raises TimeoutError."""
+    async with asyncio.timeout(within):
+        while True:
+            with contextlib.suppress(KubectlError):
+                if found := await condition():
+                    return found
+            await asyncio.sleep(PAUSE_SECONDS)
+
+
+@contextlib.asynccontextmanager
+async def forwarded(namespace: str, target: str, port: int) -> AsyncIterator[int]:
+    """A port of this machine that leads to a Service's."""
+    process = await asyncio.create_subprocess_exec(
+        "kubectl", "port-forward", "-n", namespace, target, f":{port}", stdout=-1, stderr=asyncio.subprocess.DEVNULL
+    )
+    assert process.stdout
+    try:
+        async with asyncio.timeout(20):
+            line = (await process.stdout.readline()).decode()
+        yield int(line.split(" -> ")[0].rpartition(":")[2])
+    finally:
+        process.kill()
+        await process.wait()
+
+
+class Logs:
+    """The logs of every function's pod while it lives, kept as files."""
+
+    def __init__(self, namespace: str, folder: Path) -> None:
+        self._namespace = namespace
+        self._folder = folder
+        self._following: dict[str, asyncio.Task[None]] = {}
+
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator[Path]:
+        """The folder that they go to."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        watching = asyncio.create_task(self._watch())
+        try:
+            yield self._folder
+        finally:
+            watching.cancel()
+            for task in self._following.values():
+                task.cancel()
+            await asyncio.gather(watching, *self._following.values(), return_exceptions=True)
+
+    async def _watch(self) -> None:
+        while True:
+            with contextlib.suppress(KubectlError):
+                for pod in await pods(self._namespace, "serving.knative.dev/service"):
+                    if pod not in self._following or self._following[pod].done():
+                        self._following[pod] = asyncio.create_task(self._follow(pod))
+            await asyncio.sleep(1)
+
+    async def _follow(self, pod: str) -> None:
+        with (self._folder / f"{pod}.log").open("wb") as file:
+            process = await asyncio.create_subprocess_exec(
+                "kubectl", "logs", "-f", "-n", self._namespace, pod, "-c", "user-container",
+                stdout=file, stderr=asyncio.subprocess.DEVNULL,
+            )  # fmt: skip
+            try:
+                await process.wait()
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()

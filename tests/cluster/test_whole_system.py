@@ -1,0 +1,225 @@
+"""The whole system on real Knative: the demo's jobs from zero, and whatever may be killed is killed.
+
+One installation serves all tests of this module, in this order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import httpx
+import psutil
+import psycopg
+import pytest
+from rich.console import Console
+
+from demo.checks import all_checks
+from demo.footprint import Footprint
+from demo.play import play
+from tests.cluster.knative import (
+    ARTEFACTS,
+    BROWSERS,
+    FUNCTION_PODS,
+    NAMESPACE,
+    System,
+    errors,
+    functions_at_zero,
+    installed,
+    no_browser_left,
+)
+from tests.cluster.kube import items, kill, kubectl, pods, until
+
+pytestmark = pytest.mark.timeout(400)
+
+HOLD = {"hold_seconds": 8}
+LETTERS = "SELECT event_type, destination, reason FROM dead_letters"
+
+
+@pytest.fixture(scope="module")
+async def system() -> AsyncIterator[System]:
+    async with installed() as running:
+        yield running
+
+
+@contextlib.asynccontextmanager
+async def again_and_again(act: Callable[[], Awaitable[object]], pause: float) -> AsyncIterator[None]:
+    """Do something for as long as something else goes on."""
+
+    async def repeat() -> None:
+        while True:
+            await act()
+            await asyncio.sleep(pause)
+
+    task = asyncio.create_task(repeat())
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def reports(system: System, *job_ids: int) -> dict[int, list[str]]:
+    """What ORDS was told about jobs."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        inbox = (await http.get(system.env["ORDS_INBOX_URL"])).json()["items"]
+    told = {job_id: [] for job_id in job_ids}
+    for report in inbox:
+        told.get(report["body"]["job_id"], []).append(report["body"]["status"])
+    return told
+
+
+async def test_the_demo_from_zero(system: System) -> None:
+    """All of the demo's jobs end as they should, each attempt in a pod of its own, from no function running."""
+    await functions_at_zero()
+    seen: set[str] = set()
+
+    async def look() -> None:
+        seen.update(pod["metadata"]["name"] for pod in await items("pods", BROWSERS))
+
+    async with again_and_again(look, 0.5):
+        run = await play(system.env, Console(file=sys.stderr, width=118), Footprint(), ARTEFACTS / "evidence")
+    await no_browser_left()
+    checks = all_checks(run, ARTEFACTS / "evidence", [], len(seen))
+    assert [(check.promise, list(check.problems)) for check in checks if not check.ok] == []
+    attempts = sum(job["attempt"] for job in run.jobs.values() if job["status"] != "cancelled")
+    assert len(seen) == attempts
+
+
+async def test_it_scales_to_zero_and_comes_back(system: System) -> None:
+    """Idle, no function has a pod; the next job is done all the same."""
+    await functions_at_zero()
+    (job,) = await system.ended(await system.submit("metrofiber", "ZERO-1"))
+    assert (job["status"], job["attempt"]) == ("completed", 1)
+
+
+async def test_a_killed_browser_costs_one_attempt(system: System) -> None:
+    """Its pod is deleted in the middle of the job; the next attempt has a new one."""
+    job_id = await system.submit("metrofiber", "BROWSER-1", demo=HOLD)
+    await system.running(job_id)
+    await kill(BROWSERS, f"rpa-browser-{job_id}-1")
+    (job,) = await system.ended(job_id)
+    assert (job["status"], job["attempt"]) == ("completed", 2)
+    assert (await reports(system, job_id))[job_id] == ["completed"]
+
+
+async def test_any_function_may_be_killed_at_any_time(system: System) -> None:
+    """Pods of all functions are killed at random, once a second; every job still ends, and is reported once."""
+    dice = random.Random(20)
+
+    async def kill_one() -> None:
+        running = sorted(await pods(NAMESPACE, FUNCTION_PODS))
+        if running:
+            await kill(NAMESPACE, dice.choice(running))
+
+    job_ids = [
+        await system.submit(provider, f"KILL-{n}", max_retries=10)
+        for n, provider in enumerate(["metrofiber", "openserve", "evotel"] * 3)
+    ]
+    async with again_and_again(kill_one, 1.0):
+        await asyncio.sleep(30)
+    jobs = await system.ended(*job_ids, within=180)
+    assert {job["status"] for job in jobs} == {"completed"}
+    assert await reports(system, *job_ids) == {job_id: ["completed"] for job_id in job_ids}
+    await no_browser_left()
+
+
+async def test_the_broker_may_be_killed(system: System) -> None:
+    """Events are lost with it; the jobs are only later."""
+    job_ids = [await system.submit("metrofiber", f"BROKER-{n}") for n in range(3)]
+    broker = [
+        pod
+        for pod in await pods("knative-eventing")
+        if pod.startswith(("mt-broker-", "imc-dispatcher", "eventing-controller"))
+    ]
+    assert len(broker) >= 3
+    await kill("knative-eventing", *broker)
+    jobs = await system.ended(*job_ids, within=180)
+    assert {job["status"] for job in jobs} == {"completed"}
+    assert await reports(system, *job_ids) == {job_id: ["completed"] for job_id in job_ids}
+
+
+async def test_the_api_server_may_be_restarted(system: System) -> None:
+    """In the middle of browsers' starts and jobs."""
+    server = _api_server()
+    if server is None:
+        pytest.skip("the API server is no process of this machine")
+    held = await system.submit("metrofiber", "API-1", demo=HOLD, max_retries=5)
+    await system.running(held)
+    job_ids = [held, *[await system.submit("openserve", f"API-{n}", max_retries=5) for n in (2, 3)]]
+    _restart(server)
+    await until(lambda: kubectl("get", "--raw", "/readyz"), within=60)
+    jobs = await system.ended(*job_ids, within=180)
+    assert {job["status"] for job in jobs} == {"completed"}
+    assert await reports(system, *job_ids) == {job_id: ["completed"] for job_id in job_ids}
+    await no_browser_left(within=120)
+
+
+def _api_server() -> psutil.Process | None:
+    return next((p for p in psutil.process_iter() if p.name() == "kube-apiserver"), None)
+
+
+def _restart(server: psutil.Process) -> None:
+    """Kill it, and start it as it was where nobody else does."""
+    argv, folder, environment = server.cmdline(), Path(server.cwd()), server.environ()
+    log = server.open_files()
+    server.kill()
+    psutil.wait_procs([server], 10)
+    if _api_server() is None:
+        target = log[0].path if log else "/dev/null"
+        with Path(target).open("ab") as file:
+            started = psutil.Popen(
+                argv, cwd=folder, env=environment, stdin=-3, stdout=file, stderr=file, start_new_session=True
+            )
+        for note in folder.glob("*.pid"):  # whoever started it stops it by this
+            if note.read_text() == str(server.pid):
+                note.write_text(str(started.pid))
+
+
+async def test_a_revision_is_rolled_out_and_back(system: System) -> None:
+    """`kn` sends a new revision a tenth of the calls, then none; jobs go on all the while."""
+    (old,) = {service["status"]["latestReadyRevisionName"] for service in await items("ksvc", NAMESPACE, "submit-job")}
+    new = "submit-job-next"
+    update = ["kn", "service", "update", "submit-job", "-n", NAMESPACE]
+    await _run(*update, "--env", "TOKEN_LIFETIME=1800", "--revision-name", new)
+    await _run(*update, "--traffic", f"{old}=90", "--traffic", f"{new}=10")
+    job_id = await system.submit("metrofiber", "CANARY-1")
+    served = Counter([await _revision(system) for _ in range(200)])
+    assert set(served) == {old, new}
+    assert served[old] > 5 * served[new] / 2
+    await _run(*update, "--traffic", f"{old}=100")
+
+    async def rolled_back() -> bool:
+        return {await _revision(system) for _ in range(20)} == {old}
+
+    await until(rolled_back, within=30)
+    (job,) = await system.ended(job_id)
+    assert job["status"] == "completed"
+
+
+async def _revision(system: System) -> str:
+    async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
+        answer = await http.get(system.env["SUBMIT_URL"], headers={"host": system.env["SUBMIT_HOST"]})
+    return str(answer.raise_for_status().json()["revision"])
+
+
+async def _run(*argv: str) -> None:
+    process = await asyncio.create_subprocess_exec(*argv, stdout=-1, stderr=-1)
+    said, problems = await process.communicate()
+    assert process.returncode == 0, (said + problems).decode()
+
+
+async def test_nothing_is_left_and_nothing_was_refused(system: System) -> None:
+    """No browser, no row of one, no dead letter, no error and no missing right in any function's log."""
+    await no_browser_left()
+    async with await psycopg.AsyncConnection.connect(system.env["DATABASE_URL"]) as database:
+        assert await (await database.execute(LETTERS)).fetchall() == []
+        assert await (await database.execute("SELECT * FROM browsers")).fetchall() == []
+    assert len(list(system.logs.glob("*.log"))) >= 8
+    assert errors(system.logs) == []
