@@ -6,6 +6,7 @@ broker is the test itself: events stay in the outbox until `deliver` brings them
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -90,6 +91,12 @@ class Place:
     async def aclose(self) -> None:
         """Nothing to give back."""
 
+    def reset(self) -> None:
+        """As at the start."""
+        self.browsers.clear()
+        self.created.clear()
+        self.fails_with = None
+
 
 @dataclass
 class Worker:
@@ -113,6 +120,11 @@ class Worker:
 
         return Starlette(routes=[Route("/status", status), Route("/execute", execute, methods=["POST"])])
 
+    def reset(self) -> None:
+        """As at the start."""
+        self.orders.clear()
+        self.available, self.execute_status = True, 200
+
 
 @dataclass
 class Ords:
@@ -121,19 +133,29 @@ class Ords:
     url: str = ""
     reports: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    """Each try's Idempotency-Key."""
     status: int = 200
+    seconds: float = 0
+    """How long an answer takes."""
 
     def app(self) -> Starlette:
         """One route."""
 
         async def report(request: Request) -> Response:
             assert request.headers["authorization"] == f"Bearer {ORDS_TOKEN}"
+            self.keys.append(request.headers["idempotency-key"])
+            await asyncio.sleep(self.seconds)
             if self.status == 200:
                 self.reports.append(await request.json())
-                self.keys.append(request.headers["idempotency-key"])
             return Response(status_code=self.status)
 
         return Starlette(routes=[Route("/report", report, methods=["POST"])])
+
+    def reset(self) -> None:
+        """As at the start."""
+        self.reports.clear()
+        self.keys.clear()
+        self.status, self.seconds = 200, 0
 
 
 def sink(rung: list[Doorbell]) -> Starlette:
@@ -152,19 +174,41 @@ class Stage:
     def __init__(
         self,
         connection: psycopg.AsyncConnection[Any],
+        settings: dict[str, str],
         clients: dict[str, httpx.AsyncClient],
+        routes: dict[str, list[Route]],
         place: Place,
         worker: Worker,
         ords: Ords,
         rung: list[Doorbell],
     ) -> None:
         self.connection = connection
+        self.settings = settings
         self.clients = clients
+        self.routes = routes
         self.place = place
         self.worker = worker
         self.ords = ords
         self.rung = rung
         self.token = ""
+
+    async def reset(self) -> None:
+        """Empty tables, and counterparts as at the start."""
+        await self.execute(f"TRUNCATE {', '.join(await self._tables())}")
+        for counterpart in (self.place, self.worker, self.ords):
+            counterpart.reset()
+        self.rung.clear()
+
+    async def contents(self) -> dict[str, list[str]]:
+        """All rows of all tables, to compare with those of another time."""
+        return {
+            table: [row["r"] for row in await self.rows(f"SELECT t::text AS r FROM {table} t ORDER BY r")]  # noqa: S608 - our names
+            for table in await self._tables()
+        }
+
+    async def _tables(self) -> list[str]:
+        rows = await self.rows("SELECT relname FROM pg_stat_user_tables WHERE relname !~ 'yoyo'")
+        return [row["relname"] for row in rows]
 
     async def sign_in(self, **form: str) -> httpx.Response:
         """Ask for a token."""
@@ -308,7 +352,7 @@ async def open_stage(
         ords.url = await stack.enter_async_context(serving(ords.app()))
         broker = await stack.enter_async_context(serving(sink(rung)))
         settings = environment(database_url, valkey, providers, worker, ords) | overrides
-        clients = {}
+        clients, routes = {}, {}
         for name in FUNCTIONS:
             # Only reap_idle has a broker: the others' events wait in the outbox for the test to deliver them.
             own = {"K_SINK": broker} if name == "reap_idle" else {}
@@ -316,10 +360,11 @@ async def open_stage(
             for store in ("DATABASE", "VALKEY", "HTTP"):
                 if opened := getattr(module, store, None):
                     stack.push_async_callback(opened.aclose)
+            routes[name] = module.APPLICATION._application.routes
             transport = httpx.ASGITransport(app, raise_app_exceptions=True)
             clients[name] = await stack.enter_async_context(
                 httpx.AsyncClient(transport=transport, base_url=f"http://{name}")
             )
         connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
         await stack.enter_async_context(connection)
-        yield Stage(connection, clients, place, worker, ords, rung)
+        yield Stage(connection, settings, clients, routes, place, worker, ords, rung)

@@ -185,11 +185,11 @@ async def test_a_queue_that_is_too_long_is_refused_at_once(
     assert all(a.json()["code"] == "queue_full" and int(a.headers["retry-after"]) >= 1 for a in refused)
 
 
-async def test_valkey_down_is_no_code(stage: Stage, database_url: str, tmp_path: Path) -> None:
+async def test_valkey_down_is_no_code(database_url: str, tmp_path: Path) -> None:
     """Without Valkey there is no order, so there is no code: 503, never a guess."""
     nowhere = {"VALKEY_HOST": "127.0.0.1", "VALKEY_PORT": "1"}
     async with open_stage(database_url, nowhere, tmp_path / "p") as dark:
-        ((_, token),) = await running(stage, "octotel", 1)
+        ((_, token),) = await running(dark, "octotel", 1)
         answer = await ask(dark, token)
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
