@@ -66,10 +66,14 @@ class Place:
         self.browsers: dict[str, Browser] = {}
         self.created: list[BrowserSpec] = []
         self.fails_with: BrowserError | None = None
+        self.has_time = asyncio.Event()
+        """Until then nothing starts."""
+        self.has_time.set()
 
     async def create(self, spec: BrowserSpec) -> Browser:
         """Start a browser, or adopt it."""
         self.created.append(spec)
+        await self.has_time.wait()
         if self.fails_with:
             raise self.fails_with
         new = Browser(spec.name, Phase.READY, datetime.now(UTC), "127.0.0.1:9", None, spec.job_id, spec.attempt)
@@ -96,6 +100,7 @@ class Place:
         self.browsers.clear()
         self.created.clear()
         self.fails_with = None
+        self.has_time.set()
 
 
 @dataclass
