@@ -177,6 +177,9 @@ async def test_batches_in_each_others_way_are_none_or_all(stage: Stage) -> None:
         ({"run_after": "tomorrow"}, "run_after"),
         ({"run_after": "2040-01-01T00:00:00"}, "run_after"),
         ({"run_after": 1700000000}, "run_after"),
+        ({"run_after": "9999-12-31T23:59:59-12:00"}, "run_after"),
+        ({"run_after": "0001-01-01T00:00:00+14:00"}, "run_after"),
+        ({"deadline": "9999-12-31T23:59:59Z"}, "deadline"),
         ({"deadline": "2001-01-01T00:00:00Z"}, "deadline"),
         ({"deadline": "2040-01-01T00:00:00Z", "run_after": "2040-01-01T00:00:00Z"}, "deadline"),
         ({"surprise": 1}, "surprise"),
@@ -383,6 +386,7 @@ async def test_a_waiting_job_can_be_changed(stage: Stage) -> None:
         ({"provider": "octotel"}, "provider"),
         ({"status": "completed"}, "status"),
         ({"deadline": "2001-01-01T00:00:00Z"}, "deadline"),
+        ({"run_after": "9999-12-31T23:59:59-12:00"}, "run_after"),
     ],
     ids=str,
 )
