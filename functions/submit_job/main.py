@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import functions_framework.aio
 from pydantic import Field, Json, SecretStr
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -41,6 +42,15 @@ from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
 PAGE_LIMIT = 200
+
+class JobId(IntegerConvertor):
+    """A job's number in a path: no more digits than a bigint has, for Python refuses to read thousands."""
+
+    regex = "[0-9]{1,19}"
+
+
+register_url_convertor("job", JobId())
+
 
 
 class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, LeaseSettings, ProviderSettings):
@@ -217,11 +227,11 @@ APPLICATION = application(
         route("POST", "/jobs", create),
         route("GET", "/jobs", index),
         route("POST", "/jobs:batch", create_batch),
-        route("GET", "/jobs/{id:int}", get),
-        route("PATCH", "/jobs/{id:int}", change),
-        route("DELETE", "/jobs/{id:int}", cancel),
-        route("POST", "/jobs/{id:int}:retry", retry),
-        route("GET", "/jobs/{id:int}/evidence/{name}", evidence),
+        route("GET", "/jobs/{id:job}", get),
+        route("PATCH", "/jobs/{id:job}", change),
+        route("DELETE", "/jobs/{id:job}", cancel),
+        route("POST", "/jobs/{id:job}:retry", retry),
+        route("GET", "/jobs/{id:job}/evidence/{name}", evidence),
     ],
     ready=DATABASE.ping,
 )

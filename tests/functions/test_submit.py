@@ -351,7 +351,7 @@ async def test_a_job_comes_with_its_history(stage: Stage) -> None:
     assert [entry["at"] for entry in job["history"]] == sorted(entry["at"] for entry in job["history"])
 
 
-@pytest.mark.parametrize("job_id", ["0", "999999999", str(2**63 - 1), str(2**63)])
+@pytest.mark.parametrize("job_id", ["0", "999999999", str(2**63 - 1), str(2**63), "9" * 5000])
 @pytest.mark.parametrize(
     ("method", "path"),
     [("GET", ""), ("PATCH", ""), ("DELETE", ""), ("POST", ":retry"), ("GET", "/evidence/a.png")],
