@@ -530,7 +530,7 @@ async def test_the_newest_attempts_file_is_given_unless_one_is_named(stage: Stag
     assert [await content(), await content("?attempt=1"), await content("?attempt=2")] == [b"two", b"one", b"two"]
 
 
-@pytest.mark.parametrize("path", ["other.txt", "%FF", "a.txt?attempt=9"])
+@pytest.mark.parametrize("path", ["other.txt", "a%00.txt", "%FF", "a.txt?attempt=9"])
 async def test_unknown_evidence_is_404(stage: Stage, path: str) -> None:
     """No file of this name, or none in this attempt."""
     order = await stage.until_running()
