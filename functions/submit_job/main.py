@@ -19,7 +19,6 @@ from functions.submit_job.models import (
     JobChange,
     JobRequest,
     Page,
-    time_problems,
 )
 from shared import logs
 from shared.auth import Gate
@@ -43,6 +42,7 @@ from shared.valkey_client import Valkey
 
 PAGE_LIMIT = 200
 
+
 class JobId(IntegerConvertor):
     """A job's number in a path: no more digits than a bigint has, for Python refuses to read thousands."""
 
@@ -50,7 +50,6 @@ class JobId(IntegerConvertor):
 
 
 register_url_convertor("job", JobId())
-
 
 
 class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, LeaseSettings, ProviderSettings):
@@ -165,8 +164,6 @@ async def change(request: Request) -> Response:
     wish = await parse(request, JobChange)
     if not wish.model_fields_set:
         raise invalid("body", "names nothing to change; send priority, run_after or deadline")
-    for field, message in time_problems(wish.run_after, wish.deadline, datetime.now(UTC)):
-        raise invalid(field, message)
     async with DATABASE.connection() as connection:
         job, bells = await store.change(connection, _job_id(request), wish)
     await PUBLISHER.publish(bells)

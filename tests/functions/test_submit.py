@@ -386,6 +386,8 @@ async def test_a_waiting_job_can_be_changed(stage: Stage) -> None:
         ({"provider": "octotel"}, "provider"),
         ({"status": "completed"}, "status"),
         ({"deadline": "2001-01-01T00:00:00Z"}, "deadline"),
+        ({"deadline": "2040-01-01T00:00:00Z"}, "deadline"),
+        ({"run_after": "2043-01-01T00:00:00Z"}, "deadline"),
         ({"run_after": "9999-12-31T23:59:59-12:00"}, "run_after"),
     ],
     ids=str,
