@@ -7,6 +7,7 @@ broker is the test itself: events stay in the outbox until `deliver` brings them
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
@@ -19,6 +20,7 @@ from unittest.mock import patch
 
 import httpx
 import psycopg
+from argon2 import PasswordHasher
 from functions_framework.aio import create_asgi_app
 from psycopg.rows import dict_row
 from starlette.applications import Starlette
@@ -47,8 +49,16 @@ SUBSCRIBERS = {
     Type.JOB_FINISHED: ["provision_browser", "notify"],
 }
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-SIGNING_KEY = "signing-key-of-the-tests-0123456789abcdef"
+SIGNING_KEY = "signing-key-of-the-tests-0123456789abcdefghijklmnop"
 PASSWORD = "password-of-the-administrator"
+CLIENT_SECRET = "secret-of-a-program: with é"
+API_CLIENTS = {
+    "ords": {"secret": CLIENT_SECRET, "scopes": ["jobs:create", "jobs:read"]},
+    "prometheus": {
+        "secret": PasswordHasher(time_cost=1, memory_cost=64).hash(CLIENT_SECRET),
+        "scopes": ["monitor:read"],
+    },
+}
 ORDS_TOKEN = "token-that-ords-expects"
 PROVIDERS = {
     "metrofiber": "actions: [validation, cancellation]\nmax_sessions: 2\n",
@@ -322,6 +332,7 @@ def environment(
         "JWT_SECRET_KEY": SIGNING_KEY,
         "ADMIN_USERNAME": "admin",
         "ADMIN_PASSWORD": PASSWORD,
+        "API_CLIENTS": json.dumps(API_CLIENTS),
         "PROVIDERS_DIR": str(providers),
         "OCTOTEL_TOTP_SECRET": SEED,
         "OCTOTEL_2_TOTP_SECRET": SEED[::-1].replace("P", "Q"),
