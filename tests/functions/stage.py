@@ -13,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -23,13 +23,16 @@ import psycopg
 from argon2 import PasswordHasher
 from functions_framework.aio import create_asgi_app
 from psycopg.rows import dict_row
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from shared.browsers import Browser, BrowserError, BrowserSpec, Phase
+from shared.config import TokenSettings
 from shared.events import PING, Doorbell, Type, doorbell, receive
+from shared.tokens import Attempt, Keyring
 from tests.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -119,6 +122,9 @@ class Worker:
 
     url: str = ""
     orders: list[dict[str, Any]] = field(default_factory=list)
+    """Those that it accepted."""
+    offered: list[dict[str, Any]] = field(default_factory=list)
+    """All that it was sent."""
     available: bool = True
     execute_status: int = 200
 
@@ -129,8 +135,9 @@ class Worker:
             return JSONResponse({"available": self.available})
 
         async def execute(request: Request) -> Response:
+            self.offered.append(await request.json())
             if self.execute_status == 200:
-                self.orders.append(await request.json())
+                self.orders.append(self.offered[-1])
             return JSONResponse({"status": "accepted", "heartbeat_seconds": 5}, self.execute_status)
 
         return Starlette(routes=[Route("/status", status), Route("/execute", execute, methods=["POST"])])
@@ -138,6 +145,7 @@ class Worker:
     def reset(self) -> None:
         """As at the start."""
         self.orders.clear()
+        self.offered.clear()
         self.available, self.execute_status = True, 200
 
 
@@ -313,10 +321,19 @@ class Stage:
         await self.deliver_all()
         return next(order for order in self.worker.orders if order["job_id"] == made["id"])
 
+    def worker_token(self, job_id: int, attempt: int = 1, provider: str = "metrofiber") -> str:
+        """A token as the worker of an attempt has it."""
+        return keyring().issue_worker(Attempt(job_id, attempt, provider), timedelta(hours=1))
+
     async def complete(self, order: Mapping[str, Any], **report: Any) -> httpx.Response:
         """The worker reports the end."""
         body = {"job_id": order["job_id"], "attempt": order["attempt"], "status": "completed", **report}
         return await self.call("callback", "POST", "/callbacks/job-complete", token=order["token"], json=body)
+
+
+def keyring(key: str = SIGNING_KEY) -> Keyring:
+    """What signs and checks tokens."""
+    return Keyring(TokenSettings(environment={}, jwt_secret_key=SecretStr(key)))
 
 
 def environment(

@@ -14,20 +14,14 @@ import jwt
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
-from shared.config import TokenSettings
-from shared.tokens import Attempt, Keyring, Scope
+from shared.tokens import Scope
 from tests.functions.refusals import refusal, unchanged
-from tests.functions.stage import CLIENT_SECRET, FUNCTIONS, PASSWORD, SIGNING_KEY, Stage, open_stage
+from tests.functions.stage import CLIENT_SECRET, FUNCTIONS, PASSWORD, SIGNING_KEY, Stage, keyring, open_stage
 
 OPEN = {"/", "/auth/token", "/health", "/health/live", "/health/ready"}
 OTHER_KEY = "another-signing-key-0123456789abcdefghij"
 HOUR = timedelta(hours=1)
-
-
-def keyring(key: str = SIGNING_KEY) -> Keyring:
-    return Keyring(TokenSettings(environment={}, jwt_secret_key=SecretStr(key)))
 
 
 async def ask(stage: Stage, headers: dict[str, str] | None = None, **form: str) -> httpx.Response:
@@ -284,7 +278,7 @@ async def test_tokens_and_browsers_outlive_a_key(stage: Stage, valkey_settings: 
     (bell,) = await stage.outbox()
     await stage.deliver(bell)
     (browser,) = await stage.rows("SELECT name, key_id FROM browsers")
-    old = {"token": keyring().issue_worker(Attempt(bell.job_id, 1, "metrofiber"), HOUR), "job_id": bell.job_id}
+    old_token = stage.worker_token(bell.job_id)
     (ready,) = await stage.outbox()
 
     rotated = {"JWT_SECRET_KEY": OTHER_KEY, "JWT_PREVIOUS_SECRET_KEYS": f"{SIGNING_KEY}, {'x' * 32}"}
@@ -296,7 +290,7 @@ async def test_tokens_and_browsers_outlive_a_key(stage: Stage, valkey_settings: 
         path = keyring().browser_path(browser["name"], browser["key_id"])
         assert order["browser_service_url"].endswith(path)
         beat = {"job_id": order["job_id"], "attempt": 1}
-        for token in (old["token"], order["token"]):
+        for token in (old_token, order["token"]):
             answer = await after.call("callback", "POST", "/callbacks/heartbeat", token=token, json=beat)
             assert answer.status_code == 200
         new_token = (await after.sign_in()).json()["access_token"]
