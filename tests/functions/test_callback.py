@@ -66,6 +66,15 @@ async def test_heartbeats_do_not_extend_an_attempt_for_ever(stage: Stage) -> Non
     assert until - datetime.now(UTC) <= timedelta(seconds=1)
 
 
+async def test_a_phase_is_noted_when_it_changes(stage: Stage) -> None:
+    """History tells what a worker does, once for each change."""
+    order = await stage.until_running()
+    for phase in ("login", "login", None, "login", "search"):
+        await beat(stage, order, **({"phase": phase} if phase else {}))
+    history = (await stage.job(order["job_id"]))["history"]
+    assert [e["detail"]["phase"] for e in history if e["event"] == "phase"] == ["login", "search"]
+
+
 async def test_a_heartbeat_proves_that_a_job_was_taken(stage: Stage) -> None:
     """A worker whose answer was lost shows by its first heartbeat that it has the job."""
     job = await stage.submit()
