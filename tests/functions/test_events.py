@@ -132,7 +132,7 @@ async def test_an_event_with_bad_data_is_kept(stage: Stage, function: str, data:
     assert len(await dead_letters(stage)) == 1
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b'{"a":' * 900 + b"1" + b"}" * 900])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 30_000, b'{"a":' * 900 + b"1" + b"}" * 900])
 @pytest.mark.parametrize("function", [*HANDLED, "reap_idle"])
 async def test_what_is_no_event_with_json_is_refused(stage: Stage, function: str, content: bytes) -> None:
     """Neither an error of ours nor done: 422 in both modes."""
@@ -159,6 +159,59 @@ async def test_a_late_event_changes_nothing(stage: Stage) -> None:
                 assert (answer.status_code, answer.content) == (204, b"")
 
 
+@pytest.mark.parametrize("data", ["a\0b", {"\0": ["\0"]}, "\\u0000", 10**4000], ids=lambda data: ascii(data)[:20])
+@pytest.mark.parametrize("function", ["notify", "reap_idle"])
+async def test_data_that_jsonb_cannot_hold_is_kept_as_text(stage: Stage, function: str, data: Any) -> None:
+    """NUL is JSON but not PostgreSQL's: a dead letter all the same."""
+    assert (await structured(stage, function, **attributes("something.else"), data=data)).status_code == 422
+    (row,) = await stage.rows("SELECT event -> 'data' AS data FROM dead_letters")
+    assert row["data"] in (data, ascii(data))
+
+
+async def test_long_attributes_are_kept_cut_off(stage: Stage) -> None:
+    """A key of any length and script finds room in the index."""
+    long = "".join(map(chr, range(0x4E00, 0x4E00 + 2000)))  # text that does not compress
+    members = {
+        "specversion": "1.0",
+        "id": f"i{long}",
+        "source": f"s{long}",
+        "type": f"t{long}",
+        "knativeerrordest": f"d{long}",
+    }
+    for _ in range(2):
+        assert (await structured(stage, "reap_idle", **members)).status_code == 204
+    (row,) = await stage.rows("SELECT * FROM dead_letters")
+    assert row["times"] == 2
+    assert members["id"].startswith(row["event_id"])
+    assert row["event"]["attributes"]["id"] == members["id"]
+
+
+@pytest.mark.parametrize("attribute", ["id", "source", "type", "extra", "knativeerrordest"])
+@pytest.mark.parametrize("text", ["a\0", "a\n", "\ud800"], ids=ascii)
+async def test_attributes_are_text(stage: Stage, attribute: str, text: str) -> None:
+    """Control characters and halves of characters are none of an event's attributes: refused, nothing kept."""
+    async with unchanged(stage):
+        for function in ("notify", "reap_idle"):
+            answer = await structured(stage, function, **{**attributes("something.else"), attribute: text})
+            assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("-inf")])
+async def test_data_that_is_no_json_is_refused(stage: Stage, number: float) -> None:
+    """NaN and Infinity are no JSON, though Python reads them."""
+    async with unchanged(stage):
+        answer = await structured(stage, "reap_idle", **attributes("something.else"), data={"n": number})
+        assert (answer.status_code, answer.json()["code"]) == (422, "invalid")
+
+
+@pytest.mark.parametrize("traceparent", [5, None, [], {"a": 1}, "", "00-" + "0" * 32 + "-" + "b" * 16 + "-01"])
+async def test_a_bad_traceparent_is_replaced(stage: Stage, traceparent: Any) -> None:
+    """An event is done whatever its trace is."""
+    job = await stage.submit()
+    members = attributes(Type.JOB_SUBMITTED, traceparent=traceparent, data={"job_id": job["id"], "attempt": 1})
+    assert (await structured(stage, "provision_browser", **members)).status_code == 204
+
+
 header_text = st.text(st.characters(min_codepoint=32, max_codepoint=255, exclude_characters="\x7f"), max_size=20)
 names = st.sampled_from(
     ["id", "source", "type", "specversion", "time", "subject", "data", "extensions", "traceparent", "knativeerrordest"]
@@ -174,6 +227,7 @@ EVENT = attributes(Type.JOB_FINISHED)
 
 @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @example({"id": "1"}, b'{"specversion": "1.0"}', "")
+@example({"id": "1"}, b"[" * 30_000, "application/json")
 @given(
     st.dictionaries(names, values, max_size=6)
     | st.dictionaries(names, values, max_size=3).map(lambda d: {**EVENT, **d}),
