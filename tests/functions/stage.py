@@ -29,7 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from shared.browsers import Browser, BrowserError, BrowserSpec, Phase
+from shared.browsers import Browser, BrowserError, BrowserSpec, BrowsersUnavailable, Phase
 from shared.config import TokenSettings
 from shared.events import PING, Doorbell, Type, doorbell, receive
 from shared.tokens import Attempt, Keyring
@@ -79,6 +79,8 @@ class Place:
         self.browsers: dict[str, Browser] = {}
         self.created: list[BrowserSpec] = []
         self.fails_with: BrowserError | None = None
+        self.away = False
+        """Then it answers nobody."""
         self.has_time = asyncio.Event()
         """Until then nothing starts."""
         self.has_time.set()
@@ -98,12 +100,18 @@ class Place:
 
     async def delete(self, name: str) -> None:
         """End the browser."""
+        self._answer()
         self.browsers.pop(name, None)
 
     async def list(self) -> AsyncIterator[Browser]:
         """Every browser."""
+        self._answer()
         for browser in list(self.browsers.values()):
             yield browser
+
+    def _answer(self) -> None:
+        if self.away:
+            raise BrowsersUnavailable("the place is away")
 
     async def aclose(self) -> None:
         """Nothing to give back."""
@@ -112,7 +120,7 @@ class Place:
         """As at the start."""
         self.browsers.clear()
         self.created.clear()
-        self.fails_with = None
+        self.fails_with, self.away = None, False
         self.has_time.set()
 
 
