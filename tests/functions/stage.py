@@ -133,6 +133,10 @@ class Worker:
     """Those that it accepted."""
     offered: list[dict[str, Any]] = field(default_factory=list)
     """All that it was sent."""
+    traces: list[str | None] = field(default_factory=list)
+    """Their traceparents."""
+    says: dict[str, Response] = field(default_factory=dict)
+    """What it answers at a path instead."""
     available: bool = True
     execute_status: int = 200
 
@@ -140,10 +144,13 @@ class Worker:
         """The worker's two routes."""
 
         async def status(_request: Request) -> Response:
-            return JSONResponse({"available": self.available})
+            return self.says.get("/status") or JSONResponse({"available": self.available})
 
         async def execute(request: Request) -> Response:
             self.offered.append(await request.json())
+            self.traces.append(request.headers.get("traceparent"))
+            if answer := self.says.get("/execute"):
+                return answer
             if self.execute_status == 200:
                 self.orders.append(self.offered[-1])
             return JSONResponse({"status": "accepted", "heartbeat_seconds": 5}, self.execute_status)
@@ -154,6 +161,8 @@ class Worker:
         """As at the start."""
         self.orders.clear()
         self.offered.clear()
+        self.traces.clear()
+        self.says.clear()
         self.available, self.execute_status = True, 200
 
 
