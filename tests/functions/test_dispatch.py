@@ -172,6 +172,7 @@ async def test_a_provider_may_have_workers_of_its_own(floor: Floor) -> None:
         {"/status": JSONResponse({"available": True}, 500)},
         {"/status": PlainTextResponse("fine")},
         {"/status": Response(b'{"available": true, "x": "\xff"}')},
+        {"/status": Response(b'{"x":' * 10_000)},
         {"/status": JSONResponse({"available": True, "more": "x" * 65536})},
         {"/execute": JSONResponse(ACCEPTED, 429)},
         {"/execute": JSONResponse(ACCEPTED, 503)},
