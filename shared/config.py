@@ -111,7 +111,8 @@ class BaseSettings(BaseModel):
 
     environment: Annotated[Mapping[str, str], Field(exclude=True, repr=False)]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
-    k_service: str = Field("", description="the function's name in logs; Knative sets it")
+    k_service: str = Field("", description="the function's name at the database; Knative sets it")
+    k_revision: str = Field("", description="its revision, which `GET /` tells; Knative sets it")
 
 
 class DatabaseSettings(BaseSettings):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import LiteralString
 
-from psycopg.types.json import Jsonb
-
 from shared.db import Connection
+
+KEY_BYTES = 800
+"""Of each text of the key; an index has no room for more than 2700 in all."""
 
 # One row for an event and the function that could not handle it.
 KEEP: LiteralString = """
@@ -22,11 +24,13 @@ async def keep(
     connection: Connection, attributes: Mapping[str, object], data: object, destination: str, reason: str
 ) -> None:
     """Keep an event; the same event again only counts."""
-    # PostgreSQL's text and jsonb hold every character but NUL.
-    event = Jsonb({"attributes": {k: str(v) for k, v in attributes.items()}, "data": data})
-    values = {name: _text(attributes.get(name)) for name in ("source", "id", "type")}
-    await connection.execute(KEEP, {**values, "destination": destination, "reason": _text(reason), "event": event})
+    texts = {name: str(attributes.get(name)) for name in ("source", "id", "type")} | {"destination": destination}
+    values = {name: text.encode()[:KEY_BYTES].decode(errors="ignore") for name, text in texts.items()}
+    await connection.execute(KEEP, {**values, "reason": reason[:1000], "event": _event(attributes, data)})
 
 
-def _text(value: object) -> str:
-    return str(value).replace("\0", "")[:1000]
+def _event(attributes: Mapping[str, object], data: object) -> str:
+    event = {"attributes": {name: str(value) for name, value in attributes.items()}, "data": data}
+    text = json.dumps(event)
+    # jsonb holds every character but NUL: such data is kept as the text of it.
+    return text if "\\u0000" not in text else json.dumps({**event, "data": ascii(data)})

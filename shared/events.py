@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -31,6 +32,9 @@ from shared.tracing import continued, trace_id
 SOURCE = "/rpa/orchestrator"
 EVENT_LIMIT = 64 * 1024
 STRUCTURED = "application/cloudevents+json"
+
+# https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#type-system
+_ATTRIBUTE = re.compile(r"[^\x00-\x1f\ud800-\udfff]*")
 
 
 class Type(StrEnum):
@@ -101,12 +105,19 @@ async def receive(request: Request) -> CloudEvent:
         raise invalid("ce-id", "every event needs an id; send the header ce-id or the member id")
     try:
         event = from_http(dict(request.headers), body)
-        json.dumps(event.data)
-    except (GenericException, ValueError, TypeError, AttributeError, KeyError) as error:
+        _check(event.get_attributes(), event.data)
+    except (GenericException, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise Problem(
             422, f"event: not a CloudEvent 1.0 with JSON data ({type(error).__name__})", code="invalid"
         ) from None
     return event
+
+
+def _check(attributes: Mapping[str, object], data: object) -> None:
+    # The library takes what the specification does not: NaN, control characters, halves of characters.
+    if not all(_ATTRIBUTE.fullmatch(f"{name}{value}") for name, value in attributes.items()):
+        raise ValueError
+    json.dumps(data, allow_nan=False, ensure_ascii=False).encode()
 
 
 def _has_id(headers: Mapping[str, str], body: bytes) -> bool:
@@ -114,7 +125,7 @@ def _has_id(headers: Mapping[str, str], body: bytes) -> bool:
         return bool(headers.get("ce-id", "").strip())
     try:
         members = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(members, dict) and isinstance(members.get("id"), str) and bool(members["id"].strip())
 
@@ -127,7 +138,8 @@ def doorbell(event: CloudEvent, types: Collection[Type]) -> Doorbell:
         ids = _Ids.model_validate(event.data, strict=True)
     except ValidationError as error:
         raise Poison(f"data: {from_validation(error).detail}") from None
-    return Doorbell(Type(event["type"]), ids.job_id, ids.attempt, continued(event.get_attributes().get("traceparent")))
+    trace = continued(str(event.get_attributes().get("traceparent")))
+    return Doorbell(Type(event["type"]), ids.job_id, ids.attempt, trace)
 
 
 def endpoint(

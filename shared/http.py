@@ -24,6 +24,8 @@ from shared.db import UNAVAILABLE
 from shared.tracing import continued, trace_id
 
 BODY_LIMIT = 256 * 1024
+PAGE_DEFAULT = 50
+PAGE_LIMIT = 200
 RETRY_AFTER_SECONDS = 2
 
 Handler = Callable[[Request], Awaitable[Response]]
@@ -179,6 +181,19 @@ async def _answer(handler: Handler, request: Request) -> Response:
     except Exception:  # the last line of defence: the caller learns nothing, the log everything
         logs.error("unexpected", exc_info=True)
         return Problem(500, "an error of ours; it is in the log under this request's trace id").response()
+
+
+def home_page(function: str, revision: str) -> Response:
+    """What `GET /` answers: who this is, and of which revision."""
+    return JSONResponse({"name": "rpa-orchestrator", "function": function, "revision": revision})
+
+
+def page_limit(text: str | None) -> int:
+    """The query's `limit` of a list. Raises Problem 422."""
+    text = text or str(PAGE_DEFAULT)
+    if text.isdecimal() and text.isascii() and 1 <= int(text[:9]) <= PAGE_LIMIT:
+        return int(text)
+    raise invalid("limit", f"must be a number from 1 to {PAGE_LIMIT}")
 
 
 async def _not_found(_request: Request, error: Exception) -> Response:

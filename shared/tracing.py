@@ -6,12 +6,12 @@ import re
 import secrets
 
 # https://www.w3.org/TR/trace-context/#traceparent-header
-_TRACEPARENT = re.compile(r"^00-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}$")
+_TRACEPARENT = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 def continued(traceparent: str | None) -> str:
     """The caller's traceparent where it is valid, else a new one."""
-    if traceparent and _TRACEPARENT.match(traceparent):
+    if traceparent and _TRACEPARENT.fullmatch(traceparent):
         return traceparent
     return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, AwareDatetime
 
 
 def _text(value: str) -> str:
@@ -24,8 +25,18 @@ def _storable(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _storable_time(value: datetime) -> datetime:
+    # At the ends of the calendar a time zone moves a time out of what PostgreSQL and Python can tell each other.
+    if not 1970 <= value.year < 3000:
+        raise ValueError("must lie between the years 1970 and 2999")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_text)]
 """Text that the database can keep."""
 
 JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
 """A JSON object that the database can keep."""
+
+Time = Annotated[AwareDatetime, AfterValidator(_storable_time)]
+"""A time, with its time zone, that the database can keep."""

@@ -18,9 +18,9 @@ WITH job AS (
     INSERT INTO history (job_id, attempt, event, from_state, to_state, detail)
     SELECT id, attempt, CASE WHEN from_state = 'dispatching' THEN 'accepted' ELSE 'phase' END, from_state, 'running',
         %(detail)s
-    FROM moved WHERE from_state = 'dispatching' OR %(phase)s::text IS DISTINCT FROM (
+    FROM moved WHERE from_state = 'dispatching' OR (%(phase)s::text IS NOT NULL AND %(phase)s IS DISTINCT FROM (
         SELECT detail ->> 'phase' FROM history
-        WHERE job_id = %(job_id)s AND attempt = %(attempt)s AND detail ? 'phase' ORDER BY id DESC LIMIT 1)
+        WHERE job_id = %(job_id)s AND attempt = %(attempt)s AND detail ? 'phase' ORDER BY id DESC LIMIT 1))
 )
 SELECT lease_expires_at FROM moved
 """

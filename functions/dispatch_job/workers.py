@@ -90,6 +90,6 @@ def _member(response: httpx.Response, name: str) -> Any:
         return None
     try:
         body = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body.get(name) if isinstance(body, dict) else None

@@ -15,8 +15,6 @@ from functions.monitor import queries
 from shared.db import Connection
 from shared.providers import Provider
 
-BROWSERS_SHOWN = 1000
-
 
 async def read_figures(connection: Connection) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Jobs by provider and state; backlogs."""
@@ -26,11 +24,12 @@ async def read_figures(connection: Connection) -> tuple[list[dict[str, Any]], di
     return jobs, backlog or {}
 
 
-async def read_browsers(connection: Connection) -> list[dict[str, Any]]:
-    """Browsers with the attempts that they belong to."""
+async def read_browsers(connection: Connection, limit: int, after: str) -> tuple[list[dict[str, Any]], str | None]:
+    """One page of browsers with the attempts that they belong to, and the cursor of the next."""
     async with connection.cursor(row_factory=dict_row) as cursor:
-        rows = await (await cursor.execute(queries.BROWSERS, {"limit": BROWSERS_SHOWN})).fetchall()
-    return [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()} for row in rows]
+        rows = await (await cursor.execute(queries.BROWSERS, {"limit": limit + 1, "after": after})).fetchall()
+    items = [{k: v.isoformat() if isinstance(v, datetime) else v for k, v in row.items()} for row in rows[:limit]]
+    return items, items[-1]["name"] if len(rows) > limit else None
 
 
 def status(providers: Iterable[Provider], jobs: list[dict[str, Any]], backlog: dict[str, Any]) -> dict[str, Any]:

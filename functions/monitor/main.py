@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import UTC, datetime
 
 import functions_framework.aio
@@ -17,13 +18,14 @@ from shared.auth import Gate
 from shared.config import BaseUrl, DatabaseSettings, ProviderSettings, TokenSettings, ValkeySettings, load
 from shared.db import Database
 from shared.events import PING, receive
-from shared.http import Problem, application, route
+from shared.http import Problem, application, home_page, invalid, page_limit, route
 from shared.http_client import HttpClient
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
 PER_MINUTE = 600
+BROWSER_NAME = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 
 
 class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings):
@@ -45,7 +47,7 @@ GATE = Gate(Keyring(SETTINGS), RateLimiter(VALKEY), PER_MINUTE)
 
 async def home(_request: Request) -> Response:
     """GET /"""
-    return JSONResponse({"name": "rpa-orchestrator", "function": "monitor"})
+    return home_page("monitor", SETTINGS.k_revision)
 
 
 async def status(request: Request) -> Response:
@@ -67,9 +69,15 @@ async def metrics(request: Request) -> Response:
 async def browser_services(request: Request) -> Response:
     """GET /browser-services"""
     await GATE.caller(request, Scope.MONITOR_READ)
+    query = dict(request.query_params)
+    if unknown := set(query) - {"limit", "cursor"}:
+        raise invalid(min(unknown), "unknown; use limit, cursor")
+    limit, after = page_limit(query.get("limit")), query.get("cursor", "")
+    if after and not BROWSER_NAME.fullmatch(after):
+        raise invalid("cursor", "not one of ours; send next_cursor of the page before, unchanged")
     async with DATABASE.connection() as connection:
-        browsers = await figures.read_browsers(connection)
-    return JSONResponse({"items": browsers, "next_cursor": None})
+        browsers, cursor = await figures.read_browsers(connection, limit, after)
+    return JSONResponse({"items": browsers, "next_cursor": cursor})
 
 
 async def tick(request: Request) -> Response:

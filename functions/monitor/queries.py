@@ -22,9 +22,9 @@ SELECT (SELECT count(*) FROM outbox)::int AS outbox,
     (SELECT count(*) FROM browsers WHERE job_id IS NULL AND ready_at IS NOT NULL)::int AS browsers_warm
 """
 
-# Browsers and the attempts that they belong to.
+# Browsers and the attempts that they belong to, a page by name.
 BROWSERS: LiteralString = """
 SELECT b.name, b.job_id, b.attempt, j.provider, j.state AS status, b.created_at, b.ready_at, j.lease_expires_at
 FROM browsers b LEFT JOIN jobs j ON j.id = b.job_id AND j.attempt = b.attempt
-ORDER BY b.created_at, b.name LIMIT %(limit)s
+WHERE b.name > %(after)s ORDER BY b.name LIMIT %(limit)s
 """

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import functions_framework.aio
 from pydantic import Field, Json, SecretStr
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -18,7 +19,6 @@ from functions.submit_job.models import (
     JobChange,
     JobRequest,
     Page,
-    time_problems,
 )
 from shared import logs
 from shared.auth import Gate
@@ -32,7 +32,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.http import Problem, application, dump, invalid, parse, route
+from shared.http import Problem, application, dump, home_page, invalid, page_limit, parse, route
 from shared.http_client import HttpClient
 from shared.jobs import State
 from shared.outbox import Publisher
@@ -40,7 +40,14 @@ from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
-PAGE_LIMIT = 200
+
+class JobId(IntegerConvertor):
+    """A job's number in a path: no more digits than a bigint has, for Python refuses to read thousands."""
+
+    regex = "[0-9]{1,19}"
+
+
+register_url_convertor("job", JobId())
 
 
 class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, LeaseSettings, ProviderSettings):
@@ -119,12 +126,10 @@ async def index(request: Request) -> Response:
         raise invalid(min(unknown), "unknown filter; use status, provider, external_job_id, limit, cursor")
     if query.get("status") not in (None, *State):
         raise invalid("status", f"unknown; one of {', '.join(State)}")
-    limit = query.get("limit", "50")
-    if not (limit.isdecimal() and limit.isascii() and 1 <= int(limit[:9]) <= PAGE_LIMIT):
-        raise invalid("limit", f"must be a number from 1 to {PAGE_LIMIT}")
+    limit = page_limit(query.get("limit"))
     filters = {name: _plain(name, query.get(name)) for name in ("status", "provider", "external_job_id")}
     async with DATABASE.connection() as connection:
-        jobs, cursor = await store.page(connection, filters, int(limit), query.get("cursor"))
+        jobs, cursor = await store.page(connection, filters, limit, query.get("cursor"))
     return dump(Page(items=jobs, next_cursor=cursor))
 
 
@@ -155,8 +160,6 @@ async def change(request: Request) -> Response:
     wish = await parse(request, JobChange)
     if not wish.model_fields_set:
         raise invalid("body", "names nothing to change; send priority, run_after or deadline")
-    for field, message in time_problems(wish.run_after, wish.deadline, datetime.now(UTC)):
-        raise invalid(field, message)
     async with DATABASE.connection() as connection:
         job, bells = await store.change(connection, _job_id(request), wish)
     await PUBLISHER.publish(bells)
@@ -207,7 +210,7 @@ async def evidence(request: Request) -> Response:
 
 async def home(_request: Request) -> Response:
     """GET /"""
-    return JSONResponse({"name": "rpa-orchestrator", "function": "submit_job"})
+    return home_page("submit_job", SETTINGS.k_revision)
 
 
 APPLICATION = application(
@@ -217,11 +220,11 @@ APPLICATION = application(
         route("POST", "/jobs", create),
         route("GET", "/jobs", index),
         route("POST", "/jobs:batch", create_batch),
-        route("GET", "/jobs/{id:int}", get),
-        route("PATCH", "/jobs/{id:int}", change),
-        route("DELETE", "/jobs/{id:int}", cancel),
-        route("POST", "/jobs/{id:int}:retry", retry),
-        route("GET", "/jobs/{id:int}/evidence/{name}", evidence),
+        route("GET", "/jobs/{id:job}", get),
+        route("PATCH", "/jobs/{id:job}", change),
+        route("DELETE", "/jobs/{id:job}", cancel),
+        route("POST", "/jobs/{id:job}:retry", retry),
+        route("GET", "/jobs/{id:job}/evidence/{name}", evidence),
     ],
     ready=DATABASE.ping,
 )

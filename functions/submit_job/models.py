@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared.http import json_bytes
 from shared.jobs import State
 from shared.providers import Provider
-from shared.values import JsonObject, Text
+from shared.values import JsonObject, Text, Time
 
 BATCH_LIMIT = 100
 
@@ -28,8 +28,8 @@ class JobRequest(BaseModel):
     priority: int = Field(5, ge=0, le=10)
     max_retries: int = Field(3, ge=0, le=20)
     external_job_id: Text | None = Field(None, min_length=1, max_length=200)
-    run_after: AwareDatetime | None = None
-    deadline: AwareDatetime | None = None
+    run_after: Time | None = None
+    deadline: Time | None = None
 
     def digest(self) -> bytes:
         """The same for the same content: how a repeated submission is told from a different one."""
@@ -69,8 +69,8 @@ class JobChange(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     priority: int = Field(5, ge=0, le=10)
-    run_after: AwareDatetime | None = None
-    deadline: AwareDatetime | None = None
+    run_after: Time | None = None
+    deadline: Time | None = None
 
 
 class HistoryEntry(BaseModel):

