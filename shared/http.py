@@ -190,7 +190,8 @@ def home_page(function: str, revision: str) -> Response:
 
 def page_limit(text: str | None) -> int:
     """The query's `limit` of a list. Raises Problem 422."""
-    text = text or str(PAGE_DEFAULT)
+    if text is None:
+        return PAGE_DEFAULT
     if text.isdecimal() and text.isascii() and 1 <= int(text[:9]) <= PAGE_LIMIT:
         return int(text)
     raise invalid("limit", f"must be a number from 1 to {PAGE_LIMIT}")
