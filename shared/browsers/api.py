@@ -16,7 +16,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kubernetes.aio.client import ApiClient
+    from kubernetes.aio.client import ApiClient, Configuration
 
 CALL_SECONDS = 10.0
 WATCH_SECONDS = 15
@@ -49,11 +49,10 @@ class ApiUnreachable(Exception):
 
 async def connect() -> ApiClient:
     """A client with this pod's ServiceAccount, or outside of a cluster with KUBECONFIG's user."""
-    from kubernetes.aio.client import ApiClient, Configuration
+    from kubernetes.aio.client import ApiClient
     from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
-    # A browser that starts holds a connection, and nobody may wait for one: no limit.
-    configuration = Configuration(connection_pool_maxsize=0, client_session_kwargs={"trust_env": False})
+    configuration = unlimited()
     try:
         if "KUBERNETES_SERVICE_HOST" in os.environ:
             # It reads the token again every minute: bound tokens rotate.
@@ -63,6 +62,13 @@ async def connect() -> ApiClient:
     except (ConfigException, OSError) as error:
         raise ApiUnreachable(f"no way to the Kubernetes API: {error}") from None
     return ApiClient(configuration)
+
+
+def unlimited() -> Configuration:
+    """A configuration that names no cluster yet. Each browser that starts holds a connection: there is no limit."""
+    from kubernetes.aio.client import Configuration
+
+    return Configuration(connection_pool_maxsize=0, client_session_kwargs={"trust_env": False})
 
 
 class Api:

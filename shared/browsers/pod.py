@@ -26,6 +26,7 @@ HOPELESS = {
 }
 """What a container waits for that does not come by itself within a browser's start."""
 REASON_LIMIT = 500
+ENDING_LIMIT = 400
 
 
 def browser_of(pod: Pod) -> Browser:
@@ -95,7 +96,9 @@ def _waiting(pod: Pod) -> Iterator[str]:
 def _ended(pod: Pod) -> Iterator[str]:
     for container in pod.get("status", {}).get("containerStatuses", []):
         if ended := container.get("state", {}).get("terminated"):
-            yield _said(f"{ended.get('reason', 'Terminated')} (exit code {ended['exitCode']})", ended)
+            # The message may be the end of a log, and what matters is the end of that.
+            message = str(ended.get("message") or "")[-ENDING_LIMIT:]
+            yield _said(f"{ended.get('reason', 'Terminated')} (exit code {ended['exitCode']})", {"message": message})
 
 
 def _said(reason: str, source: Mapping[str, Any]) -> str:
