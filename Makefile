@@ -2,16 +2,21 @@
 PYTHON ?= python3
 BROWSER ?= firefox
 ARGS ?=
+IMAGE_REGISTRY ?= dev.local
+TAG ?= 1
+BUILDER ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
+BUILD_ARGS ?=
 export PYTHON BROWSER
 
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down clean test lint types bench
+.PHONY: help setup demo up down clean test lint types bench e2e image
 
 help: ## List these
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
-	@echo "Variables: PYTHON=python3, BROWSER=firefox|chromium, ARGS=\"for pytest or the benchmarks\", RPA_LOCAL=.local"
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo "Variables: PYTHON=python3, BROWSER=firefox|chromium, ARGS=\"for pytest or the benchmarks\", RPA_LOCAL=.local,"
+	@echo "  IMAGE_REGISTRY=dev.local, TAG=1, BUILDER=docker|podman|buildah, BUILD_ARGS=\"--build-arg BASE=...\""
 
 setup: ## Make .venv as locked, and install a browser where there is none
 	@bin/setup
@@ -44,3 +49,12 @@ types: setup ## Check the types
 
 bench: setup ## Measure throughput and latency
 	@$(RUN) benchmarks $(ARGS)
+
+e2e: setup ## Test browsers as pods, on the cluster of KUBECONFIG, which must have the images
+	$(RUN) pytest tests/cluster $(ARGS)
+
+image: ## Build the three images with docker, podman or buildah
+	@test -n "$(BUILDER)" || { echo "Error: neither docker, podman nor buildah works here: install one, or start docker's engine" >&2; exit 1; }
+	$(BUILDER) build $(BUILD_ARGS) -f Containerfile -t $(IMAGE_REGISTRY)/rpa-functions:$(TAG) .
+	$(BUILDER) build $(BUILD_ARGS) -f browser/Containerfile -t $(IMAGE_REGISTRY)/rpa-browser:$(TAG) .
+	$(BUILDER) build $(BUILD_ARGS) -f demo/Containerfile -t $(IMAGE_REGISTRY)/rpa-demo:$(TAG) .

@@ -20,5 +20,5 @@ HEALTH = Route("/health", _health)
 
 def serve(app: ASGIApp) -> None:
     """Serve on PORT until SIGTERM. Requests are not logged: their addresses may hold secrets."""
-    port = int(os.environ["PORT"])
-    uvicorn.run(app, host="127.0.0.1", port=port, log_level="warning", timeout_graceful_shutdown=2)
+    host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ["PORT"])
+    uvicorn.run(app, host=host, port=port, log_level="warning", timeout_graceful_shutdown=2)

@@ -77,4 +77,4 @@ for provider in PROVIDERS:
         worker.action(provider, action)(order)
 
 if __name__ == "__main__":
-    worker.run(host="127.0.0.1")
+    worker.run(host=os.environ.get("HOST", "127.0.0.1"))

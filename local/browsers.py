@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from local.launching import NoBrowser, forget_secret, launch, why_it_ended
+from local.launching import NoBrowser, forget_secret, launch, why
 from local.sweeping import kill_browsers
 from shared.browsers import Phase
 
@@ -100,7 +100,7 @@ class BrowserProcesses:
                     forget_secret(browser.folder)
                     browser.address = address
                     browser.become(Phase.READY)
-                reason = why_it_ended(browser.folder, await process.wait(), secret_path)
+                reason = why(browser.folder, await process.wait(), secret_path)
         except TimeoutError:
             reason = f"lived its {browser.lifetime_seconds} s"
         except (OSError, NoBrowser) as error:

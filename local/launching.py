@@ -1,25 +1,21 @@
-"""Starting `playwright launch-server` for the browser that is installed here, and saying why one ended."""
+"""Starting `playwright launch-server` for the browser that is installed here, and why one ended."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
-import re
 import shlex
 import shutil
-import signal
 from pathlib import Path
 
 from playwright._impl._driver import compute_driver_executable
 
+from browser.ending import why_it_ended
 from local.process import MARK, base_environment, die_with_parent
 from local.sweeping import BROWSER_MARK
 
 FIREFOX = "firefox-esr"
-REASON_LIMIT = 500
-REASON_LINES = 5
-_BROWSER_SAID = re.compile(r"\[pid=\d+\]\[err\] (.*)")
 
 
 class NoBrowser(Exception):
@@ -98,17 +94,10 @@ def forget_secret(folder: Path) -> None:
     (folder / "config.json").unlink(missing_ok=True)
 
 
-def why_it_ended(folder: Path, code: int, secret_path: str) -> str:
-    """What the browser said last, or its launcher; never the secret path."""
-    # The launcher takes the death of its browser for a good end.
-    end = f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}" if code else "its browser died"
+def why(folder: Path, code: int, secret_path: str) -> str:
+    """Why a browser ended, as far as its log says."""
     try:
         lines = (folder / "log").read_text(errors="replace").splitlines()
     except OSError:
-        return end
-    said = [match[1].strip() for line in lines if (match := _BROWSER_SAID.match(line))]
-    errors = [line.strip() for line in lines if "Error: " in line]
-    # Playwright repeats its log; each line is worth saying once.
-    kept = list(dict.fromkeys([*errors[:1], *(said or errors[1:])[-REASON_LINES:]]))
-    text = " ".join(kept).replace(secret_path, "/…")
-    return f"{end}: {text[-REASON_LIMIT:]}" if text else end
+        lines = []
+    return why_it_ended(lines, code, secret_path)

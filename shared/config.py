@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import os
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -86,6 +87,12 @@ def _postgres_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _quantity(value: str) -> str:
+    if not re.fullmatch(r"\d+(\.\d+)?(m|[kMGT]i?)?", value, re.ASCII):
+        raise ValueError("must be an amount as Kubernetes writes it, such as 500m, 2 or 512Mi")
+    return value
+
+
 def _signing_key(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value().encode()) < 32:
         raise ValueError("must have 32 bytes or more; make one with: openssl rand -base64 48")
@@ -101,6 +108,7 @@ def _zone(value: object) -> ZoneInfo:
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 BaseUrls = Annotated[tuple[BaseUrl, ...], BeforeValidator(_words)]
+Quantity = Annotated[str, AfterValidator(_quantity)]
 SigningKey = Annotated[SecretStr, AfterValidator(_signing_key)]
 
 
@@ -256,12 +264,27 @@ class LeaseSettings(BaseSettings):
 
 
 class BrowserSettings(BaseSettings):
-    """Where browsers run."""
+    """Where browsers run: at the local runtime's browser node, or as pods of their own namespace."""
 
     browser_node_url: BaseUrl | None = Field(
         None, description="the local runtime's browser node; without it browsers are pods"
     )
     browser_node_token: SecretStr = SecretStr("")
+    namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = Field(
+        "rpa-browsers", description="the namespace that browsers' pods run in, and nothing else"
+    )
+    browser_service_image: str = Field("", description="the image of browsers' pods")
+    browser_cpu_request: Quantity = "250m"
+    browser_cpu_limit: Quantity = "1"
+    browser_memory_request: Quantity = "512Mi"
+    browser_memory_limit: Quantity = "2Gi"
+    browser_shm_size: Quantity = Field("512Mi", description="shared memory, which counts as memory of the pod")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> BrowserSettings:
+        if not self.browser_node_url and not self.browser_service_image:
+            raise ValueError("BROWSER_SERVICE_IMAGE: not set; give the image of browsers' pods")
+        return self
 
 
 class WarmPoolSettings(BaseSettings):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from shared.browsers import Browsers
-from shared.config import BrowserSettings, ConfigError
+from shared.config import BrowserSettings
 
 
 def open_browsers(settings: BrowserSettings) -> Browsers:
-    """The place that the configuration names. Raises ConfigError."""
+    """The place that the configuration names; connects to it when first used."""
     if settings.browser_node_url:
         from shared.browsers.local import LocalBrowsers
 
         return LocalBrowsers(settings.browser_node_url, settings.browser_node_token.get_secret_value())
-    raise ConfigError("BROWSER_NODE_URL: not set; give the address of the local runtime's browser node")
+    from shared.browsers.kubernetes import KubernetesBrowsers
+
+    return KubernetesBrowsers(settings)

@@ -374,6 +374,7 @@ def environment(
         "OCTOTEL_TOTP_SECRET": SEED,
         "OCTOTEL_2_TOTP_SECRET": SEED[::-1].replace("P", "Q"),
         "EVOTEL_TOTP_SECRET": SEED,
+        "BROWSER_SERVICE_IMAGE": "rpa-browser:1",
         "WORKER_URLS": worker.url,
         "TOTP_URL": "http://issue-totp",
         "CALLBACK_URL": "http://callback",

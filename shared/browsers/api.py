@@ -1,0 +1,170 @@
+"""The Kubernetes API over the official client's connection: plain paths and JSON, no typed models.
+
+Its generated classes would cost every cold start a second of imports.
+
+ApiError       the API refuses, for good or for now; `status` and `reason` say what
+ApiUnreachable the API does not answer
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import ApiClient, Configuration
+
+CALL_SECONDS = 10.0
+WATCH_SECONDS = 15
+"""A watch is renewed this often, so that a connection that died unnoticed delays nobody for long."""
+SILENCE_SECONDS = WATCH_SECONDS + 5.0
+TRIES = 3
+LONGEST_PAUSE_SECONDS = 3.0
+MESSAGE_LIMIT = 400
+
+
+class ApiError(Exception):
+    """The API refuses."""
+
+    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
+        super().__init__(f"{status} {reason}: {message}")
+        self.status = status
+        self.reason = reason
+        self.message = message
+        self.retry_after = retry_after
+
+    @property
+    def passing(self) -> bool:
+        """Whether asking again soon may help: overload, a restart, or two who wrote one quota at once."""
+        return self.status == 429 or self.status >= 500 or (self.status, self.reason) == (409, "Conflict")
+
+
+class ApiUnreachable(Exception):
+    """The API does not answer."""
+
+
+async def connect() -> ApiClient:
+    """A client with this pod's ServiceAccount, or outside of a cluster with KUBECONFIG's user."""
+    from kubernetes.aio.client import ApiClient
+    from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+    configuration = unlimited()
+    try:
+        if "KUBERNETES_SERVICE_HOST" in os.environ:
+            # It reads the token again every minute: bound tokens rotate.
+            load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        else:
+            await load_kube_config(os.environ.get("KUBECONFIG"), client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except (ConfigException, OSError) as error:
+        raise ApiUnreachable(f"no way to the Kubernetes API: {error}") from None
+    return ApiClient(configuration)
+
+
+def unlimited() -> Configuration:
+    """A configuration that names no cluster yet. Each browser that starts holds a connection: there is no limit."""
+    from kubernetes.aio.client import Configuration
+
+    return Configuration(connection_pool_maxsize=0, client_session_kwargs={"trust_env": False})
+
+
+class Api:
+    """What browsers need of the API; connects when first used."""
+
+    def __init__(self, connect: Callable[[], Awaitable[ApiClient]] = connect) -> None:
+        self._connect = connect
+        self._connecting = asyncio.Lock()
+        self._client: ApiClient | None = None
+
+    async def call(
+        self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """The answer's JSON; what may pass is tried again shortly. Raises ApiError, ApiUnreachable."""
+        for tries_left in reversed(range(TRIES)):
+            pause = 0.2 * 2 ** (TRIES - 1 - tries_left)
+            try:
+                return await self._call_once(method, path, query, body)
+            except ApiUnreachable:
+                if not tries_left:
+                    raise
+            except ApiError as error:
+                if not (error.passing and tries_left):
+                    raise
+                if error.retry_after is not None:
+                    pause = min(error.retry_after, LONGEST_PAUSE_SECONDS)
+            await asyncio.sleep(pause * random.uniform(1.0, 1.5))  # noqa: S311 (spreads the load, guards nothing)
+        raise AssertionError("unreachable")
+
+    async def _call_once(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None
+    ) -> dict[str, Any]:
+        import aiohttp
+
+        try:
+            async with await self._request(method, path, query, body, aiohttp.ClientTimeout(CALL_SECONDS)) as response:
+                await _check(response)
+                answer: dict[str, Any] = json.loads(await response.read())
+                return answer
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ApiUnreachable(f"the Kubernetes API does not answer ({type(error).__name__})") from None
+
+    async def watch(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[dict[str, Any], None]:
+        """Events until the server ends the watch, which is normal. Raises ApiError, ApiUnreachable."""
+        import aiohttp
+
+        query = {**query, "watch": "true", "timeoutSeconds": str(WATCH_SECONDS)}
+        patience = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=SILENCE_SECONDS)
+        try:
+            async with await self._request("GET", path, query, None, patience) as response:
+                await _check(response)
+                async for line in response.content:
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        raise _error(event["object"])
+                    yield event
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise ApiUnreachable(f"the Kubernetes API does not answer ({type(error).__name__})") from None
+
+    async def _request(
+        self, method: str, path: str, query: Mapping[str, str] | None, body: Mapping[str, Any] | None, timeout: Any
+    ) -> Any:
+        client = await self._connected()
+        method, url, headers, content, _ = await client.param_serialize(
+            method, path, query_params=list((query or {}).items()), body=body, auth_settings=["BearerToken"]
+        )
+        return (await client.call_api(method, url, headers, content, _request_timeout=timeout)).response
+
+    async def _connected(self) -> ApiClient:
+        async with self._connecting:
+            if self._client is None:
+                self._client = await self._connect()
+            return self._client
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+        if self._client is not None:
+            await self._client.close()  # type: ignore[no-untyped-call]
+            self._client = None
+
+
+async def _check(response: Any) -> None:
+    if response.ok:
+        return
+    try:
+        status = json.loads(await response.read())
+    except ValueError:  # a proxy's answer, not the API's
+        status = {}
+    retry_after = response.headers.get("Retry-After", "")
+    raise _error(
+        status if isinstance(status, dict) else {},
+        response.status,
+        float(retry_after) if retry_after.isdecimal() else None,
+    )
+
+
+def _error(status: Mapping[str, Any], code: int = 500, retry_after: float | None = None) -> ApiError:
+    message = " ".join(str(status.get("message") or "").split())[:MESSAGE_LIMIT]
+    return ApiError(int(status.get("code") or code), str(status.get("reason") or ""), message, retry_after)
