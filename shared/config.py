@@ -93,7 +93,15 @@ def _host_port(value: str) -> str:
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    address = value.get_secret_value()
+    try:
+        usable = address.startswith(("postgresql://", "postgres://")) and conninfo_to_dict(address)
+    except ProgrammingError:  # its message has the whole address
+        usable = {}
+    if not usable:
         raise ValueError("must be a PostgreSQL address: postgresql://user:password@host:5432/name")
     return value
 

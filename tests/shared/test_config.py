@@ -105,6 +105,8 @@ def test_different_kinds_of_problems_are_named_together(tmp_path: Path) -> None:
     "settings",
     [
         {"DATABASE_URL": "mysql://user:hunter2@db/rpa"},
+        {"DATABASE_URL": "postgresql://user:hunter2@[db/rpa"},
+        {"DATABASE_URL": "postgresql://db/rpa?pasword=hunter2"},
         {"JWT_SECRET_KEY": "hunter2"},
         {"JWT_PREVIOUS_SECRET_KEYS": f"{SIGNING_KEY} hunter2"},
         {"OCTOTEL_TOTP_SECRET": "hunter2!"},
