@@ -8,13 +8,13 @@ setting, its content the value. The environment wins over a file.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import (
@@ -26,7 +26,8 @@ from pydantic import (
     PlainValidator,
     SecretStr,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
 from shared.browsers.pool_hours import PoolHours, parse_pool_hours
@@ -46,8 +47,8 @@ def load(model: type[Settings], environment: Mapping[str, str] = os.environ) -> 
     try:
         return model.model_validate({**fields, "environment": values})
     except ValidationError as error:
-        problems = "\n".join(_problem(model, e["loc"], e["type"], e["msg"]) for e in error.errors())
-        raise ConfigError(problems) from None
+        problems = [_problem(model, e["loc"], e["type"], e["msg"]) for e in error.errors()]
+        raise ConfigError("\n".join(problems)) from None
 
 
 def gather(environment: Mapping[str, str]) -> dict[str, str]:
@@ -56,19 +57,22 @@ def gather(environment: Mapping[str, str]) -> dict[str, str]:
     for folder in filter(None, environment.get("CONFIG_DIRS", "").split(":")):
         for file in sorted(Path(folder).iterdir()) if Path(folder).is_dir() else []:
             if file.is_file() and not file.name.startswith("."):
-                values[file.name] = file.read_text().rstrip("\n")
+                values[file.name] = file.read_text(errors="replace").rstrip("\n")
     return values | dict(environment)
 
 
 def _problem(model: type[BaseModel], location: tuple[int | str, ...], kind: str, message: str) -> str:
-    if not location:
-        return message.removeprefix("Value error, ")
-    name = str(location[0])
-    field = model.model_fields.get(name)
+    name, *inside = map(str, location)
     if kind == "missing":
-        meaning = field.description if field else ""
-        return f"{name.upper()}: not set; {meaning}"
-    return f"{name.upper()}: {message.removeprefix('Value error, ')}"
+        message = "not set" if inside else f"not set; {model.model_fields[name].description}"
+    match name, *inside:
+        case "seeds", setting:
+            where = [setting]
+        case "providers", entry, *inside:
+            where = ["PROVIDERS_DIR", f"{entry}.yaml", ".".join(inside)]
+        case _:
+            where = ["PROVIDERS_DIR" if name == "providers" else name.upper(), ".".join(inside)]
+    return ": ".join([*filter(None, where), message.removeprefix("Value error, ")])
 
 
 def _words(value: object) -> object:
@@ -76,13 +80,33 @@ def _words(value: object) -> object:
 
 
 def _base_url(value: str) -> str:
-    if not value.startswith(("http://", "https://")):
-        raise ValueError("must start with http:// or https://")
+    try:
+        parts = urlsplit(value)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("must be an address such as http://name:8080")
     return value.rstrip("/")
 
 
+def _host_port(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not (host and port.isascii() and port.isdecimal() and 0 < int(port[:6]) < 65536):
+        raise ValueError("must be host:port")
+    return value
+
+
 def _postgres_url(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+    from psycopg import ProgrammingError
+    from psycopg.conninfo import conninfo_to_dict
+
+    address = value.get_secret_value()
+    try:
+        usable = address.startswith(("postgresql://", "postgres://")) and conninfo_to_dict(address)
+    except ProgrammingError:  # its message has the whole address
+        usable = {}
+    if not usable:
         raise ValueError("must be a PostgreSQL address: postgresql://user:password@host:5432/name")
     return value
 
@@ -106,10 +130,23 @@ def _zone(value: object) -> ZoneInfo:
         raise ValueError("no such time zone; give a name such as Africa/Johannesburg") from None
 
 
+def _seed(value: SecretStr) -> SecretStr:
+    seed = value.get_secret_value().replace(" ", "").rstrip("=").upper()
+    if not seed:
+        raise ValueError("not set; give the base32 seed that the portal shows when TOTP is set up")
+    try:
+        base64.b32decode(seed + "=" * (-len(seed) % 8))
+    except ValueError:
+        raise ValueError("not base32; copy the seed that the portal shows (letters A-Z and digits 2-7)") from None
+    return SecretStr(seed)
+
+
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 BaseUrls = Annotated[tuple[BaseUrl, ...], BeforeValidator(_words)]
 Quantity = Annotated[str, AfterValidator(_quantity)]
+HostPort = Annotated[str, AfterValidator(_host_port)]
 SigningKey = Annotated[SecretStr, AfterValidator(_signing_key)]
+Seed = Annotated[SecretStr, AfterValidator(_seed)]
 
 
 class BaseSettings(BaseModel):
@@ -135,26 +172,32 @@ class DatabaseSettings(BaseSettings):
 class ValkeySettings(BaseSettings):
     """Valkey: one server, or a primary found through Sentinel, or a cluster."""
 
-    valkey_host: str = Field("", description="the server's or one cluster node's name")
+    valkey_sentinels: Annotated[tuple[HostPort, ...], BeforeValidator(_words)] = Field(
+        (), description="host:port of each Sentinel, separated by commas"
+    )
+    valkey_host: str = Field("", validate_default=True, description="the server's or one cluster node's name")
     valkey_port: int = Field(6379, ge=1, le=65535)
     valkey_password: SecretStr = SecretStr("")
     valkey_tls: bool = False
     valkey_cluster: bool = False
-    valkey_sentinels: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
-        (), description="host:port of each Sentinel, separated by commas"
-    )
     valkey_sentinel_service: str = Field("mymaster", description="the name Sentinel knows the primary by")
     valkey_min_replicas: int = Field(
         0, ge=0, le=10, description="replicas that must have a code's reservation before it is given"
     )
 
-    @model_validator(mode="after")
-    def _one_way_in(self) -> ValkeySettings:
-        if not self.valkey_host and not self.valkey_sentinels:
-            raise ValueError("VALKEY_HOST: not set; give the server's name, or VALKEY_SENTINELS")
-        if self.valkey_cluster and self.valkey_sentinels:
-            raise ValueError("VALKEY_CLUSTER: cannot be combined with VALKEY_SENTINELS; choose one")
-        return self
+    @field_validator("valkey_host")
+    @classmethod
+    def _one_way_in(cls, host: str, others: ValidationInfo) -> str:
+        if not host and others.data.get("valkey_sentinels") == ():
+            raise ValueError("not set; give the server's name, or VALKEY_SENTINELS")
+        return host
+
+    @field_validator("valkey_cluster")
+    @classmethod
+    def _not_two(cls, cluster: bool, others: ValidationInfo) -> bool:
+        if cluster and others.data.get("valkey_sentinels"):
+            raise ValueError("cannot be combined with VALKEY_SENTINELS; choose one")
+        return cluster
 
 
 class TokenSettings(BaseSettings):
@@ -178,14 +221,13 @@ class ProviderSettings(BaseSettings):
     """The portals, one entry each; a new portal needs no code."""
 
     providers_dir: Path = Field(description="the folder of provider entries, NAME.yaml each (a mounted ConfigMap)")
-    providers: dict[str, Provider] = Field(default_factory=dict)
+    providers: dict[str, Provider] = Field({}, validate_default=True, description="what that folder holds")
 
-    @model_validator(mode="before")
+    @field_validator("providers", mode="before")
     @classmethod
-    def _read(cls, values: dict[str, Any]) -> dict[str, Any]:
-        if "providers_dir" in values:
-            values["providers"] = read_providers(Path(values["providers_dir"]))
-        return values
+    def _read(cls, _: object, others: ValidationInfo) -> dict[str, Any]:
+        folder = others.data.get("providers_dir")
+        return read_providers(folder) if folder else {}
 
 
 class LockoutSettings(ValkeySettings):
@@ -200,36 +242,19 @@ class TotpSettings(ProviderSettings, LockoutSettings):
 
     totp_min_validity: int = Field(5, ge=0, le=25, description="seconds a code must still live when given out")
     totp_max_wait: int = Field(240, ge=0, le=280, description="seconds a request waits for its turn at most")
+    seeds: dict[str, Seed] = Field({}, validate_default=True, description="each account's <PREFIX>_TOTP_SECRET")
 
-    @model_validator(mode="after")
-    def _seeds_usable(self) -> TotpSettings:
-        problems = [p for account in self._totp_accounts() if (p := _seed_problem(account, self.environment))]
-        if problems:
-            raise ValueError("\n".join(problems))
-        return self
-
-    def _totp_accounts(self) -> list[str]:
-        return [a.credentials for p in self.providers.values() if p.totp != "none" for a in p.accounts]
+    @field_validator("seeds", mode="before")
+    @classmethod
+    def _find(cls, _: object, others: ValidationInfo) -> dict[str, str]:
+        providers: dict[str, Provider] = others.data.get("providers", {})
+        accounts = [a.credentials for p in providers.values() if p.totp != "none" for a in p.accounts]
+        names = [f"{account}_TOTP_SECRET" for account in accounts]
+        return {name: others.data["environment"].get(name, "") for name in names}
 
     def seed(self, account: str) -> str:
         """The base32 seed of an account, as the portal shows it."""
-        return _plain_seed(self.environment[f"{account}_TOTP_SECRET"])
-
-
-def _plain_seed(value: str) -> str:
-    return value.replace(" ", "").rstrip("=").upper()
-
-
-def _seed_problem(account: str, environment: Mapping[str, str]) -> str | None:
-    name = f"{account}_TOTP_SECRET"
-    seed = _plain_seed(environment.get(name, ""))
-    if not seed:
-        return f"{name}: not set; give the base32 seed that the portal shows when TOTP is set up"
-    try:
-        base64.b32decode(seed + "=" * (-len(seed) % 8))
-    except binascii.Error:
-        return f"{name}: not base32; copy the seed that the portal shows (letters A-Z and digits 2-7)"
-    return None
+        return self.seeds[f"{account}_TOTP_SECRET"].get_secret_value()
 
 
 LIFETIME_MARGIN_SECONDS = 300
@@ -273,18 +298,19 @@ class BrowserSettings(BaseSettings):
     namespace: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")] = Field(
         "rpa-browsers", description="the namespace that browsers' pods run in, and nothing else"
     )
-    browser_service_image: str = Field("", description="the image of browsers' pods")
+    browser_service_image: str = Field("", validate_default=True, description="the image of browsers' pods")
     browser_cpu_request: Quantity = "250m"
     browser_cpu_limit: Quantity = "1"
     browser_memory_request: Quantity = "512Mi"
     browser_memory_limit: Quantity = "2Gi"
     browser_shm_size: Quantity = Field("512Mi", description="shared memory, which counts as memory of the pod")
 
-    @model_validator(mode="after")
-    def _one_place(self) -> BrowserSettings:
-        if not self.browser_node_url and not self.browser_service_image:
-            raise ValueError("BROWSER_SERVICE_IMAGE: not set; give the image of browsers' pods")
-        return self
+    @field_validator("browser_service_image")
+    @classmethod
+    def _one_place(cls, image: str, others: ValidationInfo) -> str:
+        if not image and not others.data.get("browser_node_url"):
+            raise ValueError("not set; give the image of browsers' pods")
+        return image
 
 
 class WarmPoolSettings(BaseSettings):

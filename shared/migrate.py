@@ -5,12 +5,15 @@ Two migrators at once are safe: the second waits for the first's advisory lock a
 
 from __future__ import annotations
 
-import os
 import sys
 import warnings
 from pathlib import Path
+from urllib.parse import urlencode
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from shared.config import ConfigError, DatabaseSettings, load
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK = 0x5250_4101  # "RPA" and a number: the advisory lock that serialises migrators
@@ -40,19 +43,17 @@ def migrate(database_url: str) -> list[str]:
 
 
 def _yoyo_url(database_url: str) -> str:
-    scheme, rest = database_url.split("://", 1)
-    if scheme not in ("postgresql", "postgres"):
-        raise ValueError("DATABASE_URL: must start with postgresql://")
-    return f"postgresql+psycopg://{rest}"
+    # Every part as libpq reads it: yoyo would not understand several hosts.
+    return f"postgresql+psycopg:///?{urlencode(conninfo_to_dict(database_url))}"
 
 
 def main() -> int:
     """Migrate DATABASE_URL's database and say what was done."""
-    url = os.environ.get("DATABASE_URL", "")
-    if not url:
-        sys.stderr.write("DATABASE_URL: not set; give the database's address, postgresql://user@host/name\n")
+    try:
+        applied = migrate(load(DatabaseSettings).database_url.get_secret_value())
+    except (ConfigError, psycopg.Error) as error:
+        sys.stderr.write(f"{error}\n")
         return 1
-    applied = migrate(url)
     sys.stdout.write("".join(f"applied {name}\n" for name in applied) or "up to date\n")
     return 0
 

@@ -43,9 +43,20 @@ class Provider(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _one_account(cls, values: dict[str, Any]) -> dict[str, Any]:
+    def _one_account(cls, values: Any) -> Any:
+        if not isinstance(values, dict):
+            raise ValueError("must be a YAML mapping with at least `actions`")
         prefix = str(values.get("name", "")).upper().replace("-", "_")
         return {"accounts": [{"credentials": prefix}], **values}
+
+    @model_validator(mode="after")
+    def _accounts_usable(self) -> Provider:
+        names = [account.credentials for account in self.accounts]
+        if len(set(names)) < len(names):
+            raise ValueError("accounts: credentials stand there twice; give each account once")
+        if self.totp != "none" and not names:
+            raise ValueError("accounts: none, so no login code can be made; leave the line out or name one")
+        return self
 
     @property
     def binds_accounts(self) -> bool:
@@ -54,18 +65,22 @@ class Provider(BaseModel):
 
 
 def read_providers(folder: Path) -> dict[str, Any]:
-    """The entries of a folder of NAME.yaml files, not yet validated. Raises ValueError that names the file."""
+    """The entries of a folder of NAME.yaml files, not yet validated; what is no YAML stays text.
+
+    Raises ValueError where there is none.
+    """
+    entries = {file.stem: _entry(file) for file in sorted(folder.glob("*.yaml"))}
+    if not entries:
+        raise ValueError(f"no NAME.yaml in {folder}; add one entry for each portal")
+    return entries
+
+
+def _entry(file: Path) -> Any:
     import yaml
 
-    entries: dict[str, Any] = {}
-    for file in sorted(folder.glob("*.yaml")):
-        try:
-            entry = yaml.safe_load(file.read_text())
-        except yaml.YAMLError as error:
-            raise ValueError(f"PROVIDERS_DIR: {file.name} is not YAML: {error}") from None
-        if not isinstance(entry, dict):
-            raise ValueError(f"PROVIDERS_DIR: {file.name} must be a mapping with at least `actions`")
-        entries[file.stem] = {"name": file.stem, **entry}
-    if not entries:
-        raise ValueError(f"PROVIDERS_DIR: no NAME.yaml in {folder}; add one entry for each portal")
-    return entries
+    text = file.read_text(errors="replace")
+    try:
+        entry = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return {**entry, "name": file.stem} if isinstance(entry, dict) else entry

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import functions_framework.aio
 from prometheus_client import CONTENT_TYPE_LATEST
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -32,9 +32,16 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings
     """What this function needs."""
 
     health_report_enabled: bool = False
-    health_report_endpoint: BaseUrl | None = Field(None, description="where health reports go")
+    health_report_endpoint: BaseUrl | None = Field(None, validate_default=True, description="where health reports go")
     callback_auth_token: SecretStr = Field(SecretStr(""), description="the bearer token that ORDS expects")
     callback_timeout: float = Field(10, gt=0, le=60, description="seconds ORDS may take to answer")
+
+    @field_validator("health_report_endpoint")
+    @classmethod
+    def _wished(cls, endpoint: str | None, others: ValidationInfo) -> str | None:
+        if others.data.get("health_report_enabled") and not endpoint:
+            raise ValueError("not set; give the address, or set HEALTH_REPORT_ENABLED to false")
+        return endpoint
 
 
 SETTINGS = load(Settings)

@@ -22,6 +22,8 @@ FORM = "application/x-www-form-urlencoded"
 FORM_LIMIT = 8 * 1024
 PER_ACCOUNT_AND_MINUTE = 10
 PER_ADDRESS_AND_MINUTE = 30
+CHECKS_AT_ONCE = 2
+"""A hash takes 64 MiB to check, which a pod must have left."""
 
 
 class Client(BaseModel):
@@ -42,6 +44,7 @@ class Accounts:
         self._limiter = limiter
         self._lifetime = lifetime
         self._hasher = PasswordHasher()
+        self._checks = asyncio.Semaphore(CHECKS_AT_ONCE)
         self._decoy = "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43
 
     async def token(self, request: Request) -> dict[str, object]:
@@ -50,7 +53,9 @@ class Accounts:
         name, password = _credentials(request, form)
         await self._slow_down(name, request.client.host if request.client else "unknown")
         client = self._clients.get(name)
-        if not await asyncio.to_thread(self._matches, client, password) or client is None:
+        async with self._checks:
+            matches = await asyncio.to_thread(self._matches, client, password)
+        if not matches or client is None:
             raise Problem(
                 401,
                 "username, password: not known together",

@@ -201,14 +201,27 @@ class Ords:
         self.status, self.seconds = 200, 0
 
 
-def sink(rung: list[Doorbell]) -> Starlette:
+@dataclass
+class Broker:
     """A broker that takes reap_idle's events and delivers none."""
 
-    async def take(request: Request) -> Response:
-        rung.append(doorbell(await receive(request), list(Type)))
-        return Response(status_code=202)
+    rung: list[Doorbell] = field(default_factory=list)
+    status: int = 202
 
-    return Starlette(routes=[Route("/", take, methods=["POST"])])
+    def app(self) -> Starlette:
+        """One route."""
+
+        async def take(request: Request) -> Response:
+            if self.status == 202:
+                self.rung.append(doorbell(await receive(request), list(Type)))
+            return Response(status_code=self.status)
+
+        return Starlette(routes=[Route("/", take, methods=["POST"])])
+
+    def reset(self) -> None:
+        """As at the start."""
+        self.rung.clear()
+        self.status = 202
 
 
 class Stage:
@@ -223,7 +236,7 @@ class Stage:
         place: Place,
         worker: Worker,
         ords: Ords,
-        rung: list[Doorbell],
+        broker: Broker,
     ) -> None:
         self.connection = connection
         self.settings = settings
@@ -232,15 +245,14 @@ class Stage:
         self.place = place
         self.worker = worker
         self.ords = ords
-        self.rung = rung
+        self.broker = broker
         self.token = ""
 
     async def reset(self) -> None:
         """Empty tables, and counterparts as at the start."""
         await self.execute(f"TRUNCATE {', '.join(await self._tables())}")
-        for counterpart in (self.place, self.worker, self.ords):
+        for counterpart in (self.place, self.worker, self.ords, self.broker):
             counterpart.reset()
-        self.rung.clear()
 
     async def contents(self) -> dict[str, list[str]]:
         """All rows of all tables, to compare with those of another time."""
@@ -310,11 +322,11 @@ class Stage:
 
     async def tick(self) -> list[Doorbell]:
         """The PingSource's tick; the events that it made reap_idle send."""
-        self.rung.clear()
+        self.broker.rung.clear()
         headers = {"ce-id": "tick", "ce-source": "/ping", "ce-type": PING, "ce-specversion": "1.0"}
         answer = await self.clients["reap_idle"].post("/", json={}, headers=headers)
         assert answer.status_code == 204, answer.text
-        return list(self.rung)
+        return list(self.broker.rung)
 
     async def lose_events(self) -> None:
         """Every event that waits is lost, and a minute passes in which none comes."""
@@ -399,17 +411,16 @@ async def open_stage(
     database_url: str, valkey: Mapping[str, str], providers: Path, **overrides: str
 ) -> AsyncIterator[Stage]:
     """The stage, with settings changed by `overrides`."""
-    place, worker, ords = Place(), Worker(), Ords()
-    rung: list[Doorbell] = []
+    place, worker, ords, broker = Place(), Worker(), Ords(), Broker()
     async with AsyncExitStack() as stack:
         worker.url = await stack.enter_async_context(serving(worker.app()))
         ords.url = await stack.enter_async_context(serving(ords.app()))
-        broker = await stack.enter_async_context(serving(sink(rung)))
+        sink = await stack.enter_async_context(serving(broker.app()))
         settings = environment(database_url, valkey, providers, worker, ords) | overrides
         clients, routes = {}, {}
         for name in FUNCTIONS:
             # Only reap_idle has a broker: the others' events wait in the outbox for the test to deliver them.
-            own = {"K_SINK": broker} if name == "reap_idle" else {}
+            own = {"K_SINK": sink} if name == "reap_idle" else {}
             app, module = load_function(name, settings | own, place)
             for store in ("DATABASE", "VALKEY", "HTTP"):
                 if opened := getattr(module, store, None):
@@ -421,4 +432,4 @@ async def open_stage(
             )
         connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
         await stack.enter_async_context(connection)
-        yield Stage(connection, settings, clients, routes, place, worker, ords, rung)
+        yield Stage(connection, settings, clients, routes, place, worker, ords, broker)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
+import os
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -361,3 +363,21 @@ async def test_submissions_go_on_while_valkey_is_down(database_url: str, tmp_pat
         first, second = await stage.submit(), await stage.submit()
         assert first["id"] != second["id"]
         assert (await stage.clients["submit_job"].get("/health/ready")).status_code == 200
+
+
+def resident_mib() -> int:
+    """Memory of this process."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 2**20
+
+
+async def test_guessing_at_once_costs_little_memory(stage: Stage) -> None:
+    """Each check of a hash takes 64 MiB; however many guess at once, a pod of 384 MiB survives."""
+    form = {"grant_type": "client_credentials", "client_secret": "guess"}
+    before = most = resident_mib()
+    guesses = asyncio.gather(*(ask(stage, **form, client_id=f"nobody-{n}") for n in range(12)))
+    while not guesses.done():
+        await asyncio.sleep(0.002)
+        most = max(most, resident_mib())
+    assert {answer.status_code for answer in await guesses} == {401}
+    assert most - before < 200
