@@ -35,7 +35,7 @@ def test_who_calls_before_anybody_serves_waits() -> None:
 
 
 def test_an_answer_is_not_held_back() -> None:
-    """Whoever serves there writes an answer's head and body apart: the body must not wait until the head has arrived."""
+    """An answer's head and body are written apart, and the body must not wait until the head has arrived."""
     with listen() as listener, socket.create_connection(listener.getsockname(), timeout=1):
         accepted, _ = listener.accept()
         with accepted:
