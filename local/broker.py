@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 import httpx
 from cloudevents.http import CloudEvent
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -34,7 +34,10 @@ class Broker:
         self._deliveries: set[asyncio.Task[None]] = set()
 
     async def _take(self, request: Request) -> Response:
-        body = await request.body()
+        try:
+            body = await request.body()
+        except ClientDisconnect:
+            return Response(status_code=400)  # its publisher gave up, and keeps the event
         if len(body) > EVENT_LIMIT:
             return Response(status_code=413)
         if len(self._deliveries) >= EVENTS_HELD:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import base64
+import logging
+import socket
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -174,3 +177,15 @@ def test_pauses_are_knatives(policy: str, pauses: list[float]) -> None:
     """Delay times 2^n or n, with n from 0."""
     it = trigger(backoff_policy=policy, backoff_seconds=0.5)
     assert [backoff(it, tried) for tried in (1, 2, 3, 4)] == pauses
+
+
+async def test_a_publisher_may_give_up(caplog: pytest.LogCaptureFixture) -> None:
+    """In the middle of its event: nothing is delivered, nothing breaks."""
+    async with stage([204], [204], trigger()) as it:
+        place = urlsplit(it.url)
+        with socket.create_connection((place.hostname, place.port)) as publisher:
+            publisher.sendall(f"POST {place.path} HTTP/1.1\r\nHost: broker\r\nContent-Length: 99\r\n\r\n{{".encode())
+        assert await it.publish(event()) == 202
+        await eventually(lambda: it.function.received)
+        assert [request.headers["ce-id"] for request in it.function.received] == ["7"]
+    assert [record.message for record in caplog.records if record.levelno >= logging.ERROR] == []

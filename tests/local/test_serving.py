@@ -32,3 +32,11 @@ def test_who_calls_before_anybody_serves_waits() -> None:
         accepted, _ = listener.accept()
         with accepted:
             assert accepted.recv(5) == b"hello"
+
+
+def test_an_answer_is_not_held_back() -> None:
+    """An answer's head and body are written apart, and the body must not wait until the head has arrived."""
+    with listen() as listener, socket.create_connection(listener.getsockname(), timeout=1):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
