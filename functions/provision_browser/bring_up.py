@@ -16,6 +16,7 @@ from functions.provision_browser import queries
 from functions.provision_browser.admission import Claimed
 from shared import logs
 from shared.browsers import BrowserFailed, Browsers, BrowserSpec, BrowsersUnavailable
+from shared.browsers.rows import FORGET_BROWSER
 from shared.config import LeaseSettings
 from shared.db import UNAVAILABLE, Database
 from shared.events import Doorbell, Type
@@ -145,4 +146,4 @@ async def release(database: Database, browsers: Browsers, job_id: int) -> None:
             logs.warning("browser not deleted", browser=name, reason=unavailable.reason)
             continue
         async with database.connection() as connection:
-            await connection.execute(queries.FORGET_BROWSER, {"name": name})
+            await connection.execute(FORGET_BROWSER, {"name": name})

@@ -2,6 +2,8 @@
 
 from typing import LiteralString
 
+from shared.browsers.rows import OVER
+
 # One admission at a time, so that limits hold under any concurrency; held for two short statements.
 ONE_AT_A_TIME: LiteralString = "SELECT pg_advisory_xact_lock(%(lock)s)"
 
@@ -155,15 +157,4 @@ SELECT traceparent FROM moved
 """
 
 # Browsers of a job whose attempt is over.
-LEFT_OVER: LiteralString = """
-SELECT name FROM browsers b WHERE job_id = %(job_id)s AND NOT EXISTS (
-    SELECT FROM jobs j WHERE j.id = b.job_id AND j.attempt = b.attempt
-      AND j.state IN ('provisioning', 'dispatching', 'running'))
-"""
-
-# The browser is gone, so its row may go, unless the attempt was claimed again meanwhile.
-FORGET_BROWSER: LiteralString = """
-DELETE FROM browsers b WHERE name = %(name)s AND NOT EXISTS (
-    SELECT FROM jobs j WHERE j.id = b.job_id AND j.attempt = b.attempt
-      AND j.state IN ('provisioning', 'dispatching', 'running'))
-"""
+LEFT_OVER: LiteralString = "SELECT name FROM browsers b WHERE job_id = %(job_id)s AND " + OVER

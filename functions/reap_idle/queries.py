@@ -2,6 +2,8 @@
 
 from typing import LiteralString
 
+from shared.browsers.rows import OVER
+
 # Attempts that went silent, with what that means.
 EXPIRED: LiteralString = """
 SELECT id, attempt, state, worker FROM jobs WHERE lease_expires_at < now() ORDER BY lease_expires_at LIMIT %(limit)s
@@ -44,12 +46,7 @@ ORDER BY report_due NULLS FIRST LIMIT %(limit)s
 """
 
 # Browsers whose attempt is over.
-LEFT_OVER: LiteralString = """
-SELECT name FROM browsers b WHERE job_id IS NOT NULL AND NOT EXISTS (
-    SELECT FROM jobs j WHERE j.id = b.job_id AND j.attempt = b.attempt
-      AND j.state IN ('provisioning', 'dispatching', 'running'))
-ORDER BY created_at LIMIT %(limit)s
-"""
+LEFT_OVER: LiteralString = "SELECT name FROM browsers b WHERE " + OVER + " ORDER BY created_at LIMIT %(limit)s"
 
 # Which of these browsers should exist.
 EXPECTED: LiteralString = "SELECT name FROM browsers WHERE name = ANY(%(names)s)"
@@ -64,13 +61,6 @@ WHERE j.state IN ('dispatching', 'running') AND b.ready_at < now() - make_interv
 WARM: LiteralString = """
 SELECT name, ready_at IS NOT NULL AS ready, extract(epoch FROM now() - created_at)::float AS age
 FROM browsers WHERE job_id IS NULL ORDER BY created_at DESC, name
-"""
-
-# The browser is gone, so its row may go, unless its attempt is live.
-FORGET_BROWSER: LiteralString = """
-DELETE FROM browsers b WHERE name = %(name)s AND job_id IS NOT NULL AND NOT EXISTS (
-    SELECT FROM jobs j WHERE j.id = b.job_id AND j.attempt = b.attempt
-      AND j.state IN ('provisioning', 'dispatching', 'running'))
 """
 
 # Retention: jobs that ended long ago and need no report any more; history and evidence go with them.

@@ -8,6 +8,7 @@ from functions.reap_idle import queries
 from functions.reap_idle.warm import SETTLED_SECONDS, read_warm, tend
 from shared import logs
 from shared.browsers import Browser, Browsers, BrowsersUnavailable, Phase
+from shared.browsers.rows import FORGET_BROWSER
 from shared.browsers.warm import WarmPool
 from shared.config import LeaseSettings
 from shared.db import Connection
@@ -50,7 +51,7 @@ async def _left_over(connection: Connection, browsers: Browsers) -> int:
     rows = await (await connection.execute(queries.LEFT_OVER, {"limit": PAGE})).fetchall()
     for (name,) in rows:
         await browsers.delete(name)
-        await connection.execute(queries.FORGET_BROWSER, {"name": name})
+        await connection.execute(FORGET_BROWSER, {"name": name})
     return len(rows)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from shared.browsers import BrowserFailed, BrowsersUnavailable
+from shared.browsers import Browser, BrowserFailed, BrowsersUnavailable
 from tests.functions.refusals import unchanged
 from tests.functions.stage import Stage, keyring
 
@@ -74,6 +74,33 @@ async def test_no_room_costs_no_attempt(stage: Stage) -> None:
         await stage.deliver(bell)
     await stage.deliver_all()
     assert (await stage.job(job["id"]))["status"] == "running"
+
+
+@pytest.mark.parametrize("end", ["a node comes", "cancelled"])
+async def test_a_browser_that_waits_for_a_node_is_kept(stage: Stage, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its job gives the place back, but the pod stays, for an autoscaler to see, until the job has ended."""
+
+    async def no_node(_name: str, *, timeout: float) -> Browser:  # noqa: ARG001
+        raise BrowsersUnavailable("0/3 nodes are available: 3 Insufficient memory.")
+
+    job = await stage.submit()
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.place, "wait_ready", no_node)
+        await arrive(stage)
+        await stage.tick()
+    (name,) = stage.place.browsers
+    assert (await stage.job(job["id"]))["status"] == "pending"
+    if end == "cancelled":
+        await stage.call("submit_job", "DELETE", f"/jobs/{job['id']}")
+        await stage.deliver_all()
+        assert stage.place.browsers == {}
+    else:
+        await stage.execute("UPDATE jobs SET run_after = now()")
+        for bell in await stage.tick():
+            await stage.deliver(bell)
+        await stage.deliver_all()
+        assert (await stage.job(job["id"]))["status"] == "running"
+        assert list(stage.place.browsers) == [name]
 
 
 @pytest.mark.parametrize(("seconds", "answer", "header"), [(3, 503, "3"), (3600, 204, None)])
