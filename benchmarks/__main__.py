@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import codes, dispatch, submissions
+from benchmarks import codes, dispatch, imports, submissions
 from benchmarks.figures import Comparison
 from benchmarks.report import keep, load, markdown, run_of, show
 
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Path], Awaitable[list[Comparison]]]] = {
     "submissions": submissions.measure,
     "dispatch": dispatch.measure,
     "totp": codes.measure,
+    "imports": imports.measure,
 }
 EXPLANATION = """Each figure stands beside a reference that was taken in turns with it, round by round, on the same
 machine. The ratio is the median of the rounds' ratios: more is better for rates, less for times."""

@@ -379,6 +379,7 @@ def environment(
         "DATABASE_URL": database_url,
         **valkey,
         "JWT_SECRET_KEY": SIGNING_KEY,
+        "K_REVISION": "r-1",
         "ADMIN_USERNAME": "admin",
         "ADMIN_PASSWORD": PASSWORD,
         "API_CLIENTS": json.dumps(API_CLIENTS),

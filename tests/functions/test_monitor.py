@@ -101,7 +101,7 @@ async def test_an_empty_system_has_figures_too(stage: Stage) -> None:
 async def test_a_function_says_who_it_is(stage: Stage, function: str) -> None:
     """`/` needs no token."""
     answer = await stage.clients[function].get("/")
-    assert answer.json() == {"name": "rpa-orchestrator", "function": function}
+    assert answer.json() == {"name": "rpa-orchestrator", "function": function, "revision": "r-1"}
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)

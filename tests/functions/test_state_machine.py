@@ -297,7 +297,7 @@ def test_any_interleaving_keeps_the_promises(world: World) -> None:
             stateful_step_count=30,
             deadline=None,
             suppress_health_check=list(HealthCheck),
-            phases=[Phases.explicit, Phases.generate],
+            phases=[Phases.explicit, Phases.reuse, Phases.generate],
             print_blob=True,
         ),
     )
