@@ -6,7 +6,6 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from shared.jobs import Kind
 from shared.values import JsonObject, Text
 
 
@@ -48,8 +47,3 @@ class Completion(BaseModel):
         if (self.status == "failed") != (self.failure is not None):
             raise ValueError("failure: send it with status failed, and only then")
         return self
-
-    @property
-    def kind(self) -> Kind | None:
-        """The failure's kind."""
-        return Kind(self.failure.kind) if self.failure else None

@@ -314,6 +314,17 @@ async def test_an_attempt_has_100_files_and_100_mib_at_most(stage: Stage, size: 
     assert (await upload(stage, order, b"x", "file1")).status_code == 201
 
 
+async def test_a_code_that_was_never_given_cannot_have_been_refused(stage: Stage) -> None:
+    """A worker that says so without having asked for one does not count against the account."""
+    failure = {"kind": "application", "code": "totp_rejected", "message": ""}
+    order = await stage.until_running(provider="octotel")
+    for _ in range(3):
+        await stage.complete(order, status="failed", failure=failure)
+    await stage.deliver_all()
+    order = stage.worker.orders[-1]
+    assert (await stage.call("issue_totp", "POST", "/totp/octotel", token=order["token"])).status_code == 200
+
+
 async def test_a_completion_is_taken_while_valkey_is_down(database_url: str, tmp_path: Path) -> None:
     """A refused login code that cannot be counted does not keep the report from being taken."""
     nowhere = {"VALKEY_HOST": "127.0.0.1", "VALKEY_PORT": "1"}

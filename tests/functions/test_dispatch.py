@@ -69,6 +69,21 @@ async def hang_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
+@contextlib.asynccontextmanager
+async def leaving() -> AsyncIterator[str]:
+    """The address of a worker that says it is available and is gone when it is given a job."""
+
+    async def converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        server.close()
+        await hang_up(reader, writer)
+
+    server = await asyncio.start_server(converse, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()
+
+
 @pytest.fixture(scope="module")
 async def one_floor(
     postgres_server_url: str,
@@ -86,6 +101,7 @@ async def one_floor(
         entries = {
             "evotel": f"{PROVIDERS['evotel']}workers: ['{own.url}']\n",
             "half-gone": f"actions: [validation]\nworkers: ['http://127.0.0.1:1', '{own.url}', 'http://127.0.0.1:1']\n",
+            "leaving": f"actions: [validation]\nworkers: ['{await stack.enter_async_context(leaving())}']\n",
             "mute": f"actions: [validation]\nworkers: ['http://127.0.0.1:{address}']\n",
         }
         stack.enter_context(patch.dict(PROVIDERS, entries))
@@ -200,6 +216,14 @@ async def test_a_worker_that_is_gone_is_passed_over(floor: Floor) -> None:
         await floor.stage.submit(provider="half-gone")
     await floor.stage.deliver_all()
     assert len(floor.own.orders) == 3
+
+
+async def test_a_worker_that_goes_before_it_is_given_the_job_has_it_not(floor: Floor) -> None:
+    """Nobody to connect to is a certain answer: others may be asked."""
+    bell = await floor.ready(provider="leaving")
+    assert await floor.offer(bell) == (503, "2")
+    (row,) = await floor.stage.rows("SELECT state, worker FROM jobs")
+    assert (row["state"], row["worker"]) == ("dispatching", None)
 
 
 async def test_when_all_are_busy_it_is_tried_later(floor: Floor) -> None:

@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from shared.logs import JsonLines
+from tests.functions.refusals import unchanged
 from tests.functions.stage import (
     CLIENT_SECRET,
     ORDS_TOKEN,
@@ -32,7 +33,7 @@ from tests.functions.stage import (
     Worker,
     environment,
 )
-from tests.serving import reachable
+from tests.serving import eventually, reachable, serving
 
 TRACE_ID = "0123456789abcdef" * 2
 TRACE = {"traceparent": f"00-{TRACE_ID}-{'b' * 16}-01"}
@@ -145,6 +146,20 @@ async def test_an_error_of_ours_is_in_the_log_and_not_in_the_answer(stage: Stage
     (line,) = [line for line in lines(written) if line["level"] == "ERROR"]
     assert line["trace_id"] == TRACE_ID
     assert "UndefinedTable" in line["exception"]
+
+
+async def test_a_caller_that_hangs_up_is_no_error(stage: Stage, written: io.StringIO) -> None:
+    """A body that ends half-way leaves one line, and nothing is made."""
+    async with unchanged(stage), serving(stage.clients["submit_job"]._transport.app) as url:
+        token = (await stage.sign_in()).json()["access_token"]
+        head = f"POST /jobs HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Length: 100\r\n\r\n{{"
+        _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(head.encode())
+        writer.close()
+        await eventually(lambda: '"route": "/jobs"' in written.getvalue())
+    (line,) = [line for line in lines(written) if line.get("route") == "/jobs"]
+    assert line["status"] == 400
+    assert not [line for line in lines(written) if line["level"] == "ERROR"]
 
 
 async def test_a_process_writes_json_lines_and_nothing_else(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -89,6 +90,20 @@ async def test_a_missed_deadline_fails_a_job_wherever_it_is(stage: Stage, state:
         await stage.deliver(bell)
     assert stage.place.browsers == {}
     assert [report["status"] for report in stage.ords.reports] == ["failed"]
+
+
+async def test_rounds_may_overlap(stage: Stage) -> None:
+    """Several rounds at once cost each attempt once, and miss each deadline once."""
+    await until(stage, "running", max_retries=1)
+    await until(stage, "running", max_retries=1)
+    await until(stage, "pending", provider="octotel")
+    await stage.execute("UPDATE jobs SET deadline = now() WHERE provider = 'octotel'")
+    await stage.execute(EXPIRE)
+    await asyncio.gather(*(stage.tick() for _ in range(4)))
+    jobs = await stage.rows("SELECT state, attempt FROM jobs ORDER BY id")
+    assert [(job["state"], job["attempt"]) for job in jobs] == [("pending", 2), ("pending", 2), ("failed", 1)]
+    events = await stage.rows("SELECT FROM history WHERE event IN ('attempt_failed', 'deadline_missed')")
+    assert len(events) == 3
 
 
 async def test_a_round_with_nothing_late_changes_nothing(stage: Stage) -> None:
@@ -187,6 +202,15 @@ async def test_a_lost_browser_costs_an_attempt(stage: Stage, state: str, how: st
     )
     await stage.tick()
     assert (stage.place.browsers, await stage.rows("SELECT FROM browsers")) == ({}, [])
+
+
+async def test_a_live_attempts_browser_stays(stage: Stage) -> None:
+    """However long it has been ready."""
+    await until(stage, "running")
+    await age(stage, "browsers", "ready_at", "1 hour")
+    async with unchanged(stage):
+        assert await stage.tick() == []
+    assert len(stage.place.browsers) == 1
 
 
 async def test_a_browser_ready_just_now_is_not_missed(stage: Stage) -> None:

@@ -373,8 +373,9 @@ async def test_a_waiting_job_can_be_changed(stage: Stage) -> None:
     assert [bell.job_id for bell in await stage.outbox()] == [job["id"]]
     cleared = (await change(stage, job["id"], deadline=None)).json()
     assert (cleared["deadline"], cleared["priority"]) == (None, 9)
+    assert (await change(stage, job["id"], priority=0)).json()["priority"] == 0
     entries = [e for e in (await stage.job(job["id"]))["history"] if e["event"] == "changed"]
-    assert [e["detail"] for e in entries] == [{"priority": 9, "run_after": None}, {"deadline": None}]
+    assert [e["detail"] for e in entries] == [{"priority": 9, "run_after": None}, {"deadline": None}, {"priority": 0}]
 
 
 @pytest.mark.parametrize(

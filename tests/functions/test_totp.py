@@ -195,3 +195,26 @@ async def test_another_providers_code_is_refused(stage: Stage) -> None:
     ((_, token),) = await running(stage, "octotel", 1)
     answer = await ask(stage, token, "evotel")
     assert (answer.status_code, answer.json()["code"]) == (403, "wrong_provider")
+
+
+async def test_a_provider_without_codes_gives_none(stage: Stage) -> None:
+    """totp: none in the provider's entry: 404, and the remedy."""
+    ((_, token),) = await running(stage, "metrofiber", 1)
+    answer = await ask(stage, token, "metrofiber")
+    assert (answer.status_code, answer.json()["code"]) == (404, "no_totp")
+
+
+async def test_an_attempt_may_ask_sixty_times_a_minute(stage: Stage) -> None:
+    """A worker in a loop is slowed down; the same code each time costs no step."""
+    ((_, token),) = await running(stage, "octotel", 1)
+    codes = [(await ask(stage, token)).status_code for _ in range(61)]
+    assert codes == [200] * 60 + [429]
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"", 200), (b"{", 422), (b'{"rejected": 1}', 422), (b'{"x": 1}', 422)])
+async def test_a_request_for_a_code_may_be_empty(stage: Stage, body: bytes, status: int) -> None:
+    """Nothing need be said; what is said must be right."""
+    ((_, token),) = await running(stage, "octotel", 1)
+    headers = {"Content-Type": "application/json"} if body else {}
+    answer = await stage.call("issue_totp", "POST", "/totp/octotel", token=token, content=body, headers=headers)
+    assert answer.status_code == status
