@@ -1,0 +1,91 @@
+"""The images of functions and demo, as restricted pods whose user OpenShift would choose."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.browsers.pod import browser_of
+from tests.cluster.cluster import Cluster, eventually
+
+FUNCTIONS_IMAGE = os.environ.get("FUNCTIONS_IMAGE", "dev.local/rpa-functions:1")
+DEMO_IMAGE = os.environ.get("DEMO_IMAGE", "dev.local/rpa-demo:1")
+FUNCTIONS = sorted(path.parent.name for path in (Path(__file__).parents[2] / "functions").glob("*/main.py"))
+
+
+async def last_words(cluster: Cluster, namespace: str, image: str, script: str) -> str:
+    """What a shell script says in a container that ends badly."""
+    name = f"script-{secrets.token_hex(4)}"
+    container = {
+        "name": "script",
+        "image": image,
+        "command": ["sh", "-c", f"({script}) 2>&1; exit 1"],
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+        },
+    }
+    security = {"runAsNonRoot": True, "runAsUser": 1000730001, "runAsGroup": 0}
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    spec = {
+        "restartPolicy": "Never",
+        "securityContext": security | {"seccompProfile": {"type": "RuntimeDefault"}},
+        "containers": [container],
+    }
+    await cluster.api.call("POST", pods, body={"metadata": {"name": name}, "spec": spec})
+    pod: dict[str, Any] = {}
+
+    async def ended() -> bool:
+        pod.update(await cluster.api.call("GET", f"{pods}/{name}"))
+        return pod["status"].get("phase") == "Failed"
+
+    await eventually(ended, within=60)
+    said = pod["status"]["containerStatuses"][0]["state"]["terminated"].get("message", "")
+    assert said, browser_of(pod).reason
+    return str(said)
+
+
+async def test_every_function_is_in_the_image(cluster: Cluster, namespace: str) -> None:
+    """With all that it imports: it gets as far as to miss its configuration."""
+    script = "; ".join(f"python -c 'import functions.{name}.main' | tail -n 1" for name in FUNCTIONS)
+    script = script.replace("' |", "' 2>&1 |")
+    said = await last_words(cluster, namespace, FUNCTIONS_IMAGE, script)
+    assert len(said.splitlines()) == len(FUNCTIONS)
+    assert all(": not set; " in line for line in said.splitlines()), said
+
+
+async def test_migrations_run_in_the_image(cluster: Cluster, namespace: str) -> None:
+    """As a job before the functions."""
+    said = await last_words(cluster, namespace, FUNCTIONS_IMAGE, "python -m shared.migrate; ls shared/migrations")
+    assert "DATABASE_URL: not set" in said
+    assert "0001.initial.sql" in said
+
+
+@pytest.mark.parametrize("image", [FUNCTIONS_IMAGE, DEMO_IMAGE])
+async def test_nothing_can_be_installed_or_changed(image: str, cluster: Cluster, namespace: str) -> None:
+    """No installer, no compiler, no file that may be written."""
+    script = "id -u; touch /app/x; python -m pip; for tool in pip gcc cc make; do command -v $tool; done"
+    said = await last_words(cluster, namespace, image, script)
+    number, touched, installer = said.splitlines()
+    assert number == "1000730001"
+    assert "Read-only" in touched
+    assert "No module named pip" in installer
+
+
+async def test_bytecode_in_the_image_is_used(cluster: Cluster, namespace: str) -> None:
+    """A cold start compiles nothing."""
+    script = "python -v -c 'import functions.submit_job.main, kubernetes.aio' 2>&1 | grep -c 'code object from .*[.]py.$'"
+    assert (await last_words(cluster, namespace, FUNCTIONS_IMAGE, script)).strip() == "0"
+
+
+@pytest.mark.parametrize("piece", ["portal", "worker", "ords"])
+async def test_the_demos_pieces_are_in_the_image(piece: str, cluster: Cluster, namespace: str) -> None:
+    """With all that they import."""
+    said = await last_words(cluster, namespace, DEMO_IMAGE, f"python -c 'import demo.{piece}' && echo here")
+    assert said == "here\n"
