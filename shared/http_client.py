@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ class HttpClient:
     def session(self) -> httpx.AsyncClient:
         """The client itself."""
         if self._session is None:
+            # httpcore looks for sniffio at every lock that it makes, and one that is not installed is looked for
+            # on the whole path each time (encode/httpcore#1103).
+            sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
             import httpx
 
             # Neighbours are addressed directly: no proxy from the environment, no redirects.
