@@ -38,9 +38,11 @@ def make_database(database_url: str, batch: int) -> str:
 
 def script(batch: int) -> str:
     """What one submission says to the database."""
-    submitted = f"BEGIN;\n{_named(SUBMIT)}\\aset\nCOMMIT;\n"
+    submitted = f"{_named(SUBMIT)}\\aset\n"
+    if batch == 1:
+        return submitted + _named(FORGET.replace("%(jobs)s", "ARRAY[:id]")) + ";\n"
     ids = "(SELECT array_agg(n) FROM generate_series(:id::bigint - :batch::bigint + 1, :id::bigint) n)"
-    return submitted + _named(FORGET.replace("%(jobs)s", ids if batch > 1 else "ARRAY[:id]")) + ";\n"
+    return f"BEGIN;\n{submitted}COMMIT;\n{_named(FORGET.replace('%(jobs)s', ids))};\n"
 
 
 def _named(statement: str) -> str:

@@ -58,22 +58,20 @@ class Publisher:
         return [bell for bell, ok in zip(bells, taken, strict=True) if ok]
 
     async def _send(self, bell: Doorbell) -> bool:
-        import httpx
+        import aiohttp
 
         if not self._sink:
             return False
         headers, body = to_binary(bell.cloud_event())
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
-                response = await self._http.session.post(self._sink, headers=dict(headers), content=body)
-        except (httpx.HTTPError, TimeoutError) as error:
-            logs.warning("event not published", event_type=bell.type.value, reason=type(error).__name__)
-            return False
-        if response.is_success:
-            return True
-        logs.warning(
-            "event not published",
-            event_type=bell.type.value,
-            reason=f"broker answered {response.status_code}",
-        )
+            async with (
+                asyncio.timeout(PUBLISH_SECONDS),
+                self._http.quick.post(self._sink, headers=headers, data=body, allow_redirects=False) as response,
+            ):
+                if 200 <= response.status < 300:
+                    return True
+                reason = f"broker answered {response.status}"
+        except (aiohttp.ClientError, TimeoutError) as error:
+            reason = type(error).__name__
+        logs.warning("event not published", event_type=bell.type.value, reason=reason)
         return False

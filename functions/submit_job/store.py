@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +30,9 @@ async def submit(
 
     Raises Problem 409 where an external id stands for other content.
     """
-    async with connection.transaction(), connection.cursor(row_factory=dict_row) as cursor:
+    # One job is one statement, which needs nothing around it to be all or none.
+    together = connection.transaction() if len(jobs) > 1 else nullcontext()
+    async with together, connection.cursor(row_factory=dict_row) as cursor:
         wanted = [
             {"n": n, **job.model_dump(mode="json"), "content_digest": job.digest().hex()} for n, job in enumerate(jobs)
         ]
