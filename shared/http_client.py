@@ -1,56 +1,96 @@
-"""The HTTP clients of a function: opened on first use, so that a cold start pays only for what is used."""
+"""The HTTP client of a function: opened on first use, so that a cold start pays only for what is used.
+
+Silence      no answer came in time
+└── NotHeard nobody was there: the request certainly did not arrive
+"""
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING
+import asyncio
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import aiohttp
-    import httpx
+
+ANSWER_LIMIT = 256 * 1024
 
 
-LONGEST_SECONDS = 60.0
+class Silence(Exception):
+    """No answer; the message is the kind of error, which holds no secret."""
+
+
+class NotHeard(Silence):
+    """Nobody was there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a neighbour said."""
+
+    status: int
+    body: bytes = field(repr=False)
+
+    @property
+    def ok(self) -> bool:
+        """Whether it is a 2xx."""
+        return 200 <= self.status < 300
+
+    def json(self) -> Any:
+        """The body as JSON; None where it is none."""
+        try:
+            return json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
 
 
 class HttpClient:
-    """Connections to neighbours, who are addressed directly: no proxy from the environment.
-
-    Every caller bounds its own request.
-    """
+    """Connections to neighbours, who are addressed directly: no proxy from the environment, no redirects."""
 
     def __init__(self) -> None:
-        self._session: httpx.AsyncClient | None = None
-        self._quick: aiohttp.ClientSession | None = None
+        self._session: aiohttp.ClientSession | None = None
 
-    @property
-    def session(self) -> httpx.AsyncClient:
-        """For workers, ORDS and whoever else is called now and then; follows no redirects."""
+    async def call(
+        self, method: str, url: str, *, seconds: float, headers: Mapping[str, str] | None = None, **content: Any
+    ) -> Answer:
+        """One request, in a bounded time; `json=` or `data=` is its body, `params=` its query. Raises Silence."""
+        import aiohttp
+
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._opened().request(method, url, headers=headers, allow_redirects=False, **content) as response,
+            ):
+                return Answer(response.status, await _bounded(response.content))
+        except aiohttp.ClientConnectorError as error:
+            raise NotHeard(type(error).__name__) from None
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Silence(type(error).__name__) from None
+
+    def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
-            # httpcore looks for sniffio at every lock that it makes, and one that is not installed is looked for
-            # on the whole path each time (encode/httpcore#1103).
-            sys.modules.setdefault("sniffio", None)  # type: ignore[arg-type]
-            import httpx
-
-            self._session = httpx.AsyncClient(timeout=LONGEST_SECONDS, trust_env=False, follow_redirects=False)
-        return self._session
-
-    @property
-    def quick(self) -> aiohttp.ClientSession:
-        """For the broker, which hears of every change: a fraction of the other's work for each request."""
-        if self._quick is None:
             import aiohttp
 
-            self._quick = aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(LONGEST_SECONDS), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=None),  # each call has its own
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trust_env=False,
             )
-        return self._quick
+        return self._session
 
     async def aclose(self) -> None:
         """Give the connections back."""
         if self._session is not None:
-            await self._session.aclose()
+            await self._session.close()
             self._session = None
-        if self._quick is not None:
-            await self._quick.close()
-            self._quick = None
+
+
+async def _bounded(content: aiohttp.StreamReader) -> bytes:
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > ANSWER_LIMIT:
+            return b""  # whatever that is, it is no answer of a neighbour's
+    return bytes(body)

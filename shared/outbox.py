@@ -12,7 +12,7 @@ from shared import logs
 from shared.config import EventSettings
 from shared.db import UNAVAILABLE, Database
 from shared.events import Doorbell
-from shared.http_client import HttpClient
+from shared.http_client import HttpClient, Silence
 
 PUBLISH_SECONDS = 2.0
 
@@ -58,20 +58,15 @@ class Publisher:
         return [bell for bell, ok in zip(bells, taken, strict=True) if ok]
 
     async def _send(self, bell: Doorbell) -> bool:
-        import aiohttp
-
         if not self._sink:
             return False
         headers, body = to_binary(bell.cloud_event())
         try:
-            async with (
-                asyncio.timeout(PUBLISH_SECONDS),
-                self._http.quick.post(self._sink, headers=headers, data=body, allow_redirects=False) as response,
-            ):
-                if 200 <= response.status < 300:
-                    return True
-                reason = f"broker answered {response.status}"
-        except (aiohttp.ClientError, TimeoutError) as error:
-            reason = type(error).__name__
+            answer = await self._http.call("POST", self._sink, seconds=PUBLISH_SECONDS, headers=headers, data=body)
+            if answer.ok:
+                return True
+            reason = f"broker answered {answer.status}"
+        except Silence as silence:
+            reason = str(silence)
         logs.warning("event not published", event_type=bell.type.value, reason=reason)
         return False

@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from functions.dispatch_job import queries
-from functions.dispatch_job.workers import Answer, Workers
+from functions.dispatch_job.workers import Verdict, Workers
 from shared import logs
 from shared.config import LeaseSettings
 from shared.db import Database
@@ -137,19 +137,19 @@ class Handler:
         for worker in workers:
             if await self._workers.available(worker):
                 given = await self._give(job, body, worker)
-                if given is not Answer.REFUSED:
+                if given is not Verdict.REFUSED:
                     return
         raise TryLater(BUSY_SECONDS, "no worker takes the job now")
 
-    async def _give(self, job: Waiting, body: dict[str, Any], worker: str) -> Answer:
+    async def _give(self, job: Waiting, body: dict[str, Any], worker: str) -> Verdict:
         if not await self._move(queries.HAND_OVER, job, worker, UNCLEAR_SECONDS + self._longest_login(job)):
-            return Answer.UNKNOWN  # somebody was faster
+            return Verdict.UNKNOWN  # somebody was faster
         reply = await self._workers.execute(worker, await self._with_code(job, body, worker), job.traceparent)
-        if reply.answer is Answer.ACCEPTED:
+        if reply.verdict is Verdict.ACCEPTED:
             await self._accepted(job, worker, reply.heartbeat_seconds)
-        elif reply.answer is Answer.REFUSED:
+        elif reply.verdict is Verdict.REFUSED:
             await self._move(queries.TAKE_BACK, job, worker, self._leases.idle_seconds)
-        return reply.answer
+        return reply.verdict
 
     def _longest_login(self, job: Waiting) -> float:
         at_dispatch = self._providers[job.provider].totp == "at_dispatch"

@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shared import logs
-from shared.http_client import HttpClient
-
-if TYPE_CHECKING:
-    import httpx
+from shared.http_client import Answer, HttpClient, NotHeard, Silence
 
 STATUS_SECONDS = 3.0
 EXECUTE_SECONDS = 10.0
-ANSWER_LIMIT = 64 * 1024
 
 
-class Answer(Enum):
+class Verdict(Enum):
     """What a worker made of a job."""
 
     ACCEPTED = auto()
@@ -32,7 +27,7 @@ class Answer(Enum):
 class Reply:
     """A worker's answer, and how often it will send heartbeats if it says so."""
 
-    answer: Answer
+    verdict: Verdict
     heartbeat_seconds: float | None = None
 
 
@@ -44,52 +39,42 @@ class Workers:
 
     async def available(self, worker: str) -> bool:
         """Whether a worker would take a job now."""
-        import httpx
-
         try:
-            async with asyncio.timeout(STATUS_SECONDS):
-                response = await self._http.session.get(f"{worker}/status")
-            return response.is_success and _member(response, "available") is True
-        except (httpx.HTTPError, TimeoutError) as error:
-            logs.info("worker does not answer", worker=worker, reason=type(error).__name__)
+            said = await self._http.call("GET", f"{worker}/status", seconds=STATUS_SECONDS)
+        except Silence as silence:
+            logs.info("worker does not answer", worker=worker, reason=str(silence))
             return False
+        return said.ok and _member(said, "available") is True
 
     async def execute(self, worker: str, body: dict[str, Any], traceparent: str) -> Reply:
         """Give a job to a worker."""
-        import httpx
-
+        headers = {"traceparent": traceparent}
         try:
-            async with asyncio.timeout(EXECUTE_SECONDS):
-                response = await self._http.session.post(
-                    f"{worker}/execute", json=body, headers={"traceparent": traceparent}
-                )
-        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-            logs.info("worker does not answer", worker=worker, reason=type(error).__name__)
-            return Reply(Answer.REFUSED)
-        except (httpx.HTTPError, TimeoutError) as error:
-            logs.warning("worker gave no clear answer", worker=worker, reason=type(error).__name__)
-            return Reply(Answer.UNKNOWN)
-        return _meaning(worker, response)
+            said = await self._http.call(
+                "POST", f"{worker}/execute", seconds=EXECUTE_SECONDS, headers=headers, json=body
+            )
+        except NotHeard as silence:
+            logs.info("worker does not answer", worker=worker, reason=str(silence))
+            return Reply(Verdict.REFUSED)
+        except Silence as silence:
+            logs.warning("worker gave no clear answer", worker=worker, reason=str(silence))
+            return Reply(Verdict.UNKNOWN)
+        return _meaning(worker, said)
 
 
-def _meaning(worker: str, response: httpx.Response) -> Reply:
-    if response.is_success and _member(response, "status") == "accepted":
-        seconds = _member(response, "heartbeat_seconds")
+def _meaning(worker: str, said: Answer) -> Reply:
+    if said.ok and _member(said, "status") == "accepted":
+        seconds = _member(said, "heartbeat_seconds")
         return Reply(
-            Answer.ACCEPTED,
+            Verdict.ACCEPTED,
             float(seconds) if isinstance(seconds, int | float) and 0 < seconds < 3600 else None,
         )
-    logs.info("worker refused", worker=worker, status=response.status_code)
+    logs.info("worker refused", worker=worker, status=said.status)
     # A 5xx other than "busy" may come from behind a worker that has begun.
-    certain = response.status_code < 500 or response.status_code == 503
-    return Reply(Answer.REFUSED if certain else Answer.UNKNOWN)
+    certain = said.status < 500 or said.status == 503
+    return Reply(Verdict.REFUSED if certain else Verdict.UNKNOWN)
 
 
-def _member(response: httpx.Response, name: str) -> Any:
-    if len(response.content) > ANSWER_LIMIT:
-        return None
-    try:
-        body = response.json()
-    except (ValueError, RecursionError):
-        return None
+def _member(said: Answer, name: str) -> Any:
+    body = said.json()
     return body.get(name) if isinstance(body, dict) else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from datetime import UTC, datetime
 
@@ -19,7 +18,7 @@ from shared.config import BaseUrl, DatabaseSettings, ProviderSettings, TokenSett
 from shared.db import Database
 from shared.events import PING, receive
 from shared.http import Problem, application, home_page, invalid, page_limit, route
-from shared.http_client import HttpClient
+from shared.http_client import HttpClient, Silence
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
@@ -105,15 +104,12 @@ async def _report(endpoint: str) -> None:
         "reported_at": datetime.now(UTC).isoformat(),
         **figures.status((), jobs, backlog),
     }
-    import httpx
-
     headers = {"Authorization": f"Bearer {SETTINGS.callback_auth_token.get_secret_value()}"}
     try:
-        async with asyncio.timeout(SETTINGS.callback_timeout):
-            response = await HTTP.session.post(endpoint, json=report, headers=headers)
-        logs.info("health reported", status=response.status_code)
-    except (httpx.HTTPError, TimeoutError) as error:
-        logs.warning("health not reported", reason=type(error).__name__)  # the next tick reports anew
+        answer = await HTTP.call("POST", endpoint, seconds=SETTINGS.callback_timeout, headers=headers, json=report)
+        logs.info("health reported", status=answer.status)
+    except Silence as silence:
+        logs.warning("health not reported", reason=str(silence))  # the next tick reports anew
 
 
 async def ready() -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import httpx
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
@@ -16,7 +14,7 @@ from functions.notify import queries
 from shared import logs
 from shared.db import Database
 from shared.events import Doorbell, Poison, TryLater
-from shared.http_client import HttpClient
+from shared.http_client import HttpClient, Silence
 
 SOON_SECONDS = 20.0
 """A report due within this is waited for by redelivery; a later one by reap_idle."""
@@ -106,12 +104,14 @@ class Handler:
             "Idempotency-Key": report.key,
             "traceparent": report.traceparent,
         }
+        ords = self._ords
         try:
-            async with asyncio.timeout(self._ords.timeout):
-                response = await self._http.session.post(self._ords.endpoint, json=report.body(), headers=headers)
-        except (httpx.HTTPError, TimeoutError) as error:
-            return type(error).__name__
-        return None if response.is_success else f"ORDS answered {response.status_code}"
+            answer = await self._http.call(
+                "POST", ords.endpoint, seconds=ords.timeout, headers=headers, json=report.body()
+            )
+        except Silence as silence:
+            return str(silence)
+        return None if answer.ok else f"ORDS answered {answer.status}"
 
     async def _acknowledged(self, report: Report) -> None:
         values = {"job_id": report.job_id, "detail": Jsonb({"tries": report.report_attempts})}

