@@ -89,7 +89,7 @@ async def test_a_code_is_given_once_replicas_have_it(primary: ValkeyServer, data
     """Fewer replicas than VALKEY_MIN_REPLICAS have the reservation: no code, for a failover might give it again."""
     with primary.client() as client:
         client.flushall()
-        await eventually(lambda: client.info("replication")["connected_slaves"] == 1)
+        await eventually(lambda: client.incr("writes") and client.wait(1, 100) == 1)
     settings = {"VALKEY_HOST": "127.0.0.1", "VALKEY_PORT": str(primary.port), "VALKEY_MIN_REPLICAS": "1"}
     await codes(database_url, settings, tmp_path / "p")
     async with open_stage(database_url, settings | {"VALKEY_MIN_REPLICAS": "2"}, tmp_path / "p") as stage:
