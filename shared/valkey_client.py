@@ -17,6 +17,7 @@ class Valkey:
     def __init__(self, settings: ValkeySettings) -> None:
         self._settings = settings
         self._client: Any = None
+        self._sentinels: Sequence[Any] = ()
 
     def _open(self) -> Any:
         import valkey.asyncio as valkey
@@ -35,6 +36,7 @@ class Valkey:
         if settings.valkey_sentinels:
             sentinels = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in settings.valkey_sentinels)]
             sentinel = Sentinel(sentinels, **options)  # type: ignore[no-untyped-call]
+            self._sentinels = sentinel.sentinels
             return sentinel.master_for(settings.valkey_sentinel_service)
         return valkey.Valkey(host=settings.valkey_host, port=settings.valkey_port, **options)
 
@@ -68,5 +70,6 @@ class Valkey:
     async def aclose(self) -> None:
         """Give the connections back."""
         if self._client is not None:
-            await self._client.aclose()
+            for client in (self._client, *self._sentinels):
+                await client.aclose()
             self._client = None
