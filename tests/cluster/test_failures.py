@@ -68,6 +68,17 @@ async def test_too_little_memory(place: Place, spec: BrowserSpec) -> None:
     await browsers.delete(spec.name)
 
 
+async def test_a_node_that_is_drained(place: Place, cluster: Cluster, namespace: str, spec: BrowserSpec) -> None:
+    """A browser in use is lost with it, and that is said while it goes."""
+    browsers = place()
+    await browsers.create(spec)
+    await browsers.wait_ready(spec.name, timeout=60)
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": spec.name, "namespace": namespace}}
+    await cluster.api.call("POST", f"/api/v1/namespaces/{namespace}/pods/{spec.name}/eviction", body=eviction)
+    async with failing(BrowserFailed, "^EvictionByEvictionAPI: "):
+        await browsers.wait_ready(spec.name, timeout=60)
+
+
 async def test_no_node_has_room(place: Place, spec: BrowserSpec) -> None:
     """The job waits for room and costs no attempt; the pod stays, so that a node may be added for it."""
     browsers = place(BROWSER_MEMORY_REQUEST="4000Gi", BROWSER_MEMORY_LIMIT="4000Gi")

@@ -16,8 +16,23 @@ FUNCTIONS_IMAGE = os.environ.get("FUNCTIONS_IMAGE", "dev.local/rpa-functions:1")
 DEMO_IMAGE = os.environ.get("DEMO_IMAGE", "dev.local/rpa-demo:1")
 FUNCTIONS = sorted(path.parent.name for path in (Path(__file__).parents[2] / "functions").glob("*/main.py"))
 
+LIST = """
+import asyncio
+from shared.browsers.place import open_browsers
+from shared.config import BrowserSettings, load
 
-async def last_words(cluster: Cluster, namespace: str, image: str, script: str) -> str:
+async def main():
+    browsers = open_browsers(load(BrowserSettings))
+    async for _ in browsers.list():
+        pass
+    await browsers.aclose()
+    print("listed")
+
+asyncio.run(main())
+"""
+
+
+async def last_words(cluster: Cluster, namespace: str, image: str, script: str, account: str | None = None) -> str:
     """What a shell script says in a container that ends badly."""
     name = f"script-{secrets.token_hex(4)}"
     container = {
@@ -35,6 +50,8 @@ async def last_words(cluster: Cluster, namespace: str, image: str, script: str) 
     pods = f"/api/v1/namespaces/{namespace}/pods"
     spec = {
         "restartPolicy": "Never",
+        "serviceAccountName": account or "default",
+        "automountServiceAccountToken": account is not None,
         "securityContext": security | {"seccompProfile": {"type": "RuntimeDefault"}},
         "containers": [container],
     }
@@ -65,6 +82,14 @@ async def test_migrations_run_in_the_image(cluster: Cluster, namespace: str) -> 
     said = await last_words(cluster, namespace, FUNCTIONS_IMAGE, "python -m shared.migrate; ls shared/migrations")
     assert "DATABASE_URL: not set" in said
     assert "0001.initial.sql" in said
+
+
+@pytest.mark.usefixtures("token")
+async def test_a_function_reaches_the_api_with_its_own_account(cluster: Cluster, namespace: str) -> None:
+    """From inside the cluster, with the token that the kubelet mounts."""
+    settings = f"NAMESPACE={namespace} BROWSER_SERVICE_IMAGE=rpa-browser:1"
+    said = await last_words(cluster, namespace, FUNCTIONS_IMAGE, f"{settings} python -c '{LIST}'", account="functions")
+    assert said == "listed\n"
 
 
 @pytest.mark.parametrize("image", [FUNCTIONS_IMAGE, DEMO_IMAGE])
