@@ -33,11 +33,17 @@ def _read(path: Path) -> list[Document]:
 
 
 def _patched(documents: Sequence[Document], change: Mapping[str, Any]) -> Document:
-    kind, name = change["kind"], change["metadata"]["name"]
     for document in documents:
-        if (document["kind"], document["metadata"]["name"]) == (kind, name):
+        if identity(document) == identity(change):
             return document
-    raise ManifestError(f"a patch changes {kind} {name}, which is not there")
+    _, kind, namespace, name = identity(change)
+    raise ManifestError(f"a patch changes {kind} {name} in {namespace or 'no namespace'}, which is not there")
+
+
+def identity(document: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """What no two documents share: group and version, kind, namespace, name."""
+    metadata = document["metadata"]
+    return document["apiVersion"], document["kind"], metadata.get("namespace", ""), metadata["name"]
 
 
 def _merge(document: Document, change: Mapping[str, Any]) -> None:
