@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -79,6 +80,7 @@ class Setting:
     secret: bool
 
 
+@functools.cache
 def settings() -> list[Setting]:
     """All of them by name; where functions differ, what the one says that cannot do without."""
     manifests = Manifests(BASE)

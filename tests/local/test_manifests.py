@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from local.environment import environment
 from local.kustomize import ManifestError, build
@@ -20,6 +24,7 @@ EVERYTHING = {
     "rpa-ords": {"CALLBACK_AUTH_TOKEN": "t"},
     "rpa-totp": {"OCTOTEL_TOTP_SECRET": "s"},
 }
+needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl to compare with")
 FUNCTIONS = {
     "submit-job", "provision-browser", "dispatch-job", "issue-totp", "callback", "notify", "reap-idle", "monitor",
 }  # fmt: skip
@@ -120,11 +125,61 @@ def test_a_patch_of_nothing_is_refused(tmp_path: Path) -> None:
     folder(
         tmp_path,
         kustomization="{resources: [one.yaml], patches: [{path: two.yaml}]}",
-        one="{kind: ConfigMap, metadata: {name: rpa-config}}",
-        two="{kind: ConfigMap, metadata: {name: rpa-confg}}",
+        one="{apiVersion: v1, kind: ConfigMap, metadata: {name: rpa-config, namespace: rpa}}",
+        two="{apiVersion: v1, kind: ConfigMap, metadata: {name: rpa-confg, namespace: rpa}}",
     )
-    with pytest.raises(ManifestError, match="ConfigMap rpa-confg, which is not there"):
+    with pytest.raises(ManifestError, match="ConfigMap rpa-confg in rpa, which is not there"):
         build(tmp_path)
+
+
+def test_a_patch_changes_its_namesake_of_another_namespace_or_group_not(tmp_path: Path) -> None:
+    """A Service of Knative and one of Kubernetes may have one name."""
+    folder(
+        tmp_path,
+        kustomization="{resources: [all.yaml], patches: [{path: change.yaml}]}",
+        all="""
+            {apiVersion: v1, kind: Service, metadata: {name: worker, namespace: a}}
+            ---
+            {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: worker, namespace: a}}
+            ---
+            {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: worker, namespace: b}}
+        """,
+        change="{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: worker, namespace: b}, spec: 1}",
+    )
+    assert [document.get("spec") for document in build(tmp_path)] == [None, None, 1]
+
+
+def kustomize(path: Path) -> list[dict[str, Any]]:
+    """What the real one makes of a folder."""
+    argv = ["kubectl", "kustomize", str(path)]
+    return list(yaml.safe_load_all(subprocess.run(argv, stdout=subprocess.PIPE, check=True).stdout))
+
+
+@needs_kubectl
+@pytest.mark.parametrize("name", ["base", "overlays/local"])
+def test_kustomize_makes_the_same_of_it(name: str) -> None:
+    """So what runs here is what a cluster would be given, in the same order."""
+    assert build(KNATIVE / name) == kustomize(KNATIVE / name)
+
+
+@needs_kubectl
+def test_an_image_is_named_in_one_place(tmp_path: Path) -> None:
+    """`kustomize edit set image` in an overlay changes it in Services, Jobs and the browsers' ConfigMap."""
+    shutil.copytree(KNATIVE, tmp_path / "knative")
+    folder(
+        tmp_path / "knative" / "overlays" / "mine",
+        kustomization="""
+            resources: [../../base]
+            images:
+              - {name: dev.local/rpa-functions, newName: registry.example/functions, newTag: "7"}
+              - {name: dev.local/rpa-browser, newName: registry.example/browser, newTag: "8"}
+        """,
+    )
+    made = kustomize(tmp_path / "knative" / "overlays" / "mine")
+    images = [d["spec"]["template"]["spec"]["containers"][0]["image"] for d in made if d["kind"] in ("Service", "Job")]
+    assert images == ["registry.example/functions:7"] * 9
+    (config,) = [d["data"] for d in made if d["metadata"]["name"] == "rpa-config"]
+    assert config["BROWSER_SERVICE_IMAGE"] == "registry.example/browser:8"
 
 
 def test_secrets_are_decoded(tmp_path: Path) -> None:
