@@ -95,13 +95,18 @@ async def installed() -> AsyncIterator[System]:
             env["DATABASE_URL"] = f"postgresql://rpa:trial@127.0.0.1:{port}/rpa"
             yield System(env, await stack.enter_async_context(signed_in(env)), logs)
     finally:
-        await kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--wait=true", "--timeout=120s")
+        await kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--wait=false")
+        await until(_gone, within=120)
 
 
 async def _applied() -> bool:
     """The webhooks of a cluster that has just started may not answer yet."""
     await kubectl("apply", "-k", str(OVERLAY))
     return True
+
+
+async def _gone() -> bool:
+    return not await items("pods", NAMESPACE) and not await items("pods", BROWSERS)
 
 
 async def _ready() -> None:

@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from local.process import free_port
+
 PAUSE_SECONDS = 0.25
 
 
@@ -69,18 +71,37 @@ async def until(condition: Callable[[], Awaitable[Any]], *, within: float) -> An
 
 @contextlib.asynccontextmanager
 async def forwarded(namespace: str, target: str, port: int) -> AsyncIterator[int]:
-    """A port of this machine that leads to a Service's."""
-    process = await asyncio.create_subprocess_exec(
-        "kubectl", "port-forward", "-n", namespace, target, f":{port}", stdout=-1, stderr=asyncio.subprocess.DEVNULL
-    )
-    assert process.stdout
+    """A port of this machine that leads to a Service's, whatever becomes of the API server on the way."""
+    local = free_port()
+    keeping = asyncio.create_task(_forward(namespace, target, f"{local}:{port}"))
     try:
-        async with asyncio.timeout(20):
-            line = (await process.stdout.readline()).decode()
-        yield int(line.split(" -> ")[0].rpartition(":")[2])
+        await until(lambda: _listens(local), within=20)
+        yield local
     finally:
-        process.kill()
-        await process.wait()
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _forward(namespace: str, target: str, ports: str) -> None:
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            "kubectl", "port-forward", "-n", namespace, target, ports,
+            stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        try:
+            await process.wait()
+            await asyncio.sleep(PAUSE_SECONDS)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+
+async def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()
+        return True
+    return False
 
 
 class Logs:

@@ -67,7 +67,7 @@ async def again_and_again(act: Callable[[], Awaitable[object]], pause: float) ->
 
 async def reports(system: System, *job_ids: int) -> dict[int, list[str]]:
     """What ORDS was told about jobs."""
-    async with httpx.AsyncClient(trust_env=False) as http:
+    async with httpx.AsyncClient(trust_env=False, transport=httpx.AsyncHTTPTransport(retries=8)) as http:
         inbox = (await http.get(system.env["ORDS_INBOX_URL"])).json()["items"]
     told = {job_id: [] for job_id in job_ids}
     for report in inbox:
