@@ -171,7 +171,7 @@ async def tick(stage: Stage) -> tuple[int, bytes]:
 async def test_health_is_reported_to_oracle_where_that_is_wished(
     database_url: str, valkey_settings: dict[str, str], tmp_path: Path
 ) -> None:
-    """Each tick sends the figures; Oracle failing or gone does not matter to the tick."""
+    """Each tick sends the figures, unless that is switched off; Oracle failing or gone does not matter to the tick."""
     oracle = Oracle()
     async with serving(oracle.app()) as url:
         settings = {"HEALTH_REPORT_ENABLED": "true", "HEALTH_REPORT_ENDPOINT": f"{url}/health"}
@@ -180,6 +180,9 @@ async def test_health_is_reported_to_oracle_where_that_is_wished(
             assert await tick(stage) == (204, b"")
             oracle.status = 500
             assert await tick(stage) == (204, b"")
+        off = settings | {"HEALTH_REPORT_ENABLED": "false"}
+        async with open_stage(database_url, valkey_settings, tmp_path / "p", **off) as stage:
+            assert await tick(stage) == (204, b"")
     (report, _) = oracle.reports
     assert (report["status"], report["jobs"]) == ("ok", {"running": 1})
     assert datetime.now(UTC) - datetime.fromisoformat(report["reported_at"]) < timedelta(minutes=1)
@@ -187,6 +190,6 @@ async def test_health_is_reported_to_oracle_where_that_is_wished(
         assert await tick(stage) == (204, b"")
 
 
-async def test_no_health_is_reported_where_that_is_not_wished(stage: Stage) -> None:
-    """A tick without an endpoint is done."""
+async def test_a_tick_without_a_report_is_done(stage: Stage) -> None:
+    """No endpoint, no report, no error."""
     assert await tick(stage) == (204, b"")

@@ -69,6 +69,20 @@ async def test_silence_costs_an_attempt(stage: Stage, state: str, code: str) -> 
     assert await stage.outbox() == []
 
 
+async def test_a_heartbeat_at_the_last_moment_counts(stage: Stage) -> None:
+    """The lease had run out when the round looked, and was extended before it acted: the attempt goes on."""
+    job_id = await until(stage, "running")
+    await stage.execute(EXPIRE)
+    async with stage.connection.transaction():
+        await stage.execute("UPDATE jobs SET lease_expires_at = now() + interval '1 minute'")
+        round_ = asyncio.create_task(stage.tick())
+        while not await stage.rows("SELECT FROM pg_locks WHERE NOT granted"):
+            pass
+    assert await round_ == []
+    job = await stage.job(job_id)
+    assert (job["status"], job["attempt"]) == ("running", 1)
+
+
 async def test_the_last_attempts_silence_fails_the_job(stage: Stage) -> None:
     """With no retry left the job fails and is reported."""
     job_id = await until(stage, "running", max_retries=0)

@@ -256,6 +256,9 @@ async def test_a_body_has_256_kib_at_most(stage: Stage) -> None:
         for content in (body + b" ", chunks(body, b" ")):
             answer = await stage.call("submit_job", "POST", "/jobs", content=content, headers=headers)
             assert refusal(answer, 413, "body")["code"] == "too_large"
+        # What is declared too large is refused unread.
+        declared = {**headers, "Content-Length": str(LIMIT + 1)}
+        refusal(await stage.call("submit_job", "POST", "/jobs", content=chunks(), headers=declared), 413, "body")
     for content in (body, chunks(body[:1000], body[1000:])):
         answer = await stage.call("submit_job", "POST", "/jobs", content=content, headers=headers)
         assert answer.status_code == 201
