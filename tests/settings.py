@@ -31,7 +31,7 @@ SECRETS = {
     "rpa-totp": {"OCTOTEL_TOTP_SECRET": "A" * 16},
 }
 NO_SETTINGS = {"environment", "providers", "seeds"}
-SET_BY_KNATIVE = {"k_service", "k_sink"}
+SET_BY_KNATIVE = {"k_revision", "k_service", "k_sink"}
 BOOLEANS = {"True": "true", "False": "false"}
 # What a name nearly says by itself, and the code does not repeat.
 MEANINGS = {

@@ -1,0 +1,139 @@
+"""Base and overlays as a real API server and Knative's webhooks see them: no error and no warning.
+
+What is not seen: nothing is started, Kafka's and RabbitMQ's own webhooks are not installed, and no OpenShift is asked
+(its overlay has standard objects only; the ClusterRole that it names is OpenShift's).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+if "KUBECONFIG" not in os.environ:
+    pytest.skip("these tests need a cluster: set KUBECONFIG", allow_module_level=True)
+
+KNATIVE = Path(__file__).parents[2] / "knative"
+GUIDE = Path(__file__).parents[2] / "docs" / "operations.md"
+RABBITMQ = Path(__file__).with_name("rabbitmqbrokerconfig.yaml")
+FOLDERS = ("base", "overlays/local", "overlays/dev", "overlays/openshift", "overlays/kafka", "overlays/rabbitmq")
+FIRST = ("Namespace", "ServiceAccount")  # Serving's webhook asks for these when it looks at a Service
+HANDLES_PODS = {"provision-browser", "reap-idle"}
+DISCOVERY = re.compile(r"selfsubject|\[/|^Resources")
+CARELESS = """
+apiVersion: v1
+kind: Pod
+metadata: {name: careless, namespace: rpa}
+spec: {containers: [{name: it, image: "dev.local/it:1"}]}
+"""
+
+Document = dict[str, Any]
+
+
+class Place:
+    """Namespaces of this run, so that a system that is installed is not touched."""
+
+    def __init__(self) -> None:
+        suffix = secrets.token_hex(3)
+        self.names = {name: f"manifests-{suffix}-{name}" for name in ("rpa", "rpa-browsers")}
+
+    def own(self, value: Any) -> Any:
+        """A document with this run's namespaces instead."""
+        if isinstance(value, list):
+            return [self.own(item) for item in value]
+        if not isinstance(value, dict):
+            return value
+        own = {key: self._name(key, item) for key, item in value.items()}
+        if own.get("kind") == "Namespace":
+            own["metadata"]["name"] = self.names[own["metadata"]["name"]]
+        return own
+
+    def _name(self, key: str, item: Any) -> Any:
+        if key in ("namespace", "kubernetes.io/metadata.name") and isinstance(item, str):
+            return self.names.get(item, item)
+        return self.own(item)
+
+    def made(self, folder: str) -> list[Document]:
+        """What kustomize makes of a folder of `knative/`."""
+        text = kubectl("kustomize", str(KNATIVE / folder)).stdout
+        return [self.own(document) for document in yaml.safe_load_all(text)]
+
+
+def kubectl(*argv: str, stdin: Sequence[Document] = (), check: bool = True) -> subprocess.CompletedProcess[str]:
+    text = yaml.safe_dump_all(stdin) if stdin else None
+    return subprocess.run(["kubectl", *argv], input=text, capture_output=True, text=True, check=check)
+
+
+@pytest.fixture(scope="module")
+def place() -> Iterator[Place]:
+    """Both namespaces with base's accounts and rights in them, and the schemas that this cluster lacks."""
+    place = Place()
+    first = [d for d in place.made("base") if d["kind"] in (*FIRST, "Role", "RoleBinding")]
+    lacks = kubectl("get", "crd", "rabbitmqbrokerconfigs.eventing.knative.dev", check=False).returncode
+    if lacks:
+        kubectl("apply", "-f", str(RABBITMQ))
+        kubectl("wait", "--for=condition=Established", "-f", str(RABBITMQ))
+    try:
+        kubectl("apply", "-f", "-", stdin=first)
+        yield place
+    finally:
+        kubectl("delete", "namespace", "--wait=false", *place.names.values())
+        if lacks:
+            kubectl("delete", "-f", str(RABBITMQ))
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_cluster_takes_it_without_a_word(place: Place, folder: str) -> None:
+    """Every document, by its schema, the webhooks and the namespaces' security level."""
+    documents = place.made(folder)
+    done = kubectl("apply", "--dry-run=server", "-f", "-", stdin=documents, check=False)
+    assert done.stderr == ""
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == len(documents)
+
+
+def test_a_word_would_be_heard(place: Place) -> None:
+    """A pod that is not restricted is refused, by the namespace that base makes."""
+    done = kubectl("apply", "--dry-run=server", "-f", "-", stdin=[place.own(yaml.safe_load(CARELESS))], check=False)
+    assert "violates PodSecurity" in done.stderr
+
+
+def test_accounts_may_do_what_base_says_and_nothing_else(place: Place) -> None:
+    """Asked of the API server: pods, for two of them, where browsers are."""
+    accounts = [d["metadata"]["name"] for d in place.made("base") if d["kind"] == "ServiceAccount"]
+    for account in accounts:
+        for name, namespace in place.names.items():
+            rights = granted(f"system:serviceaccount:{place.names['rpa']}:{account}", namespace)
+            handles = name == "rpa-browsers" and account in HANDLES_PODS
+            assert rights == (["pods [] [] [create get list watch delete]"] if handles else []), (account, name)
+
+
+def granted(user: str, namespace: str) -> list[str]:
+    """What a user may do there that not everybody may."""
+    said = kubectl("auth", "can-i", "--list", f"--as={user}", "-n", namespace).stdout
+    return [" ".join(line.split()) for line in said.splitlines() if not DISCOVERY.search(line)]
+
+
+def guide_commands() -> list[str]:
+    """The lines of `kn` that the guide shows."""
+    blocks = re.findall(r"```sh\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.partition(" #")[0].strip() for line in lines if line.startswith("kn ")]
+
+
+def test_the_guide_speaks_kn() -> None:
+    """Every flag of every command is one that this kn has."""
+    commands = guide_commands()
+    assert commands
+    for command in commands:
+        words = command.split()
+        offered = subprocess.run([*words[:3], "--help"], capture_output=True, text=True, check=True).stdout
+        for flag in re.findall(r"(?<= )-{1,2}[a-z-]+", command):
+            assert re.search(rf"(?<![\w-]){flag}(?![\w-])", offered), command
