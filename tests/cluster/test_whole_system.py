@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import shlex
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -172,14 +174,11 @@ def _restart(server: psutil.Process) -> None:
     server.kill()
     psutil.wait_procs([server], 10)
     if _api_server() is None:
-        target = log[0].path if log else "/dev/null"
-        with Path(target).open("ab") as file:
-            started = psutil.Popen(
-                argv, cwd=folder, env=environment, stdin=-3, stdout=file, stderr=file, start_new_session=True
-            )
+        script = f'nohup "$@" >>{shlex.quote(log[0].path if log else "/dev/null")} 2>&1 </dev/null & echo $!'
+        started = subprocess.check_output(["setsid", "sh", "-c", script, "sh", *argv], cwd=folder, env=environment)
         for note in folder.glob("*.pid"):  # whoever started it stops it by this
             if note.read_text() == str(server.pid):
-                note.write_text(str(started.pid))
+                note.write_text(started.decode().strip())
 
 
 async def test_a_revision_is_rolled_out_and_back(system: System) -> None:
