@@ -34,6 +34,8 @@ class Publisher:
 
     async def publish(self, bells: Sequence[Doorbell]) -> None:
         """Send what was just committed and forget what the broker took. Never raises: the outbox keeps the rest."""
+        if bells and not self._sink:
+            logs.warning("events stay in the outbox", reason="K_SINK is not set: no SinkBinding names this function")
         if not bells or not self._sink:
             return
         taken = await self.ring(bells)
