@@ -1,9 +1,6 @@
 """The Kubernetes API over the official client's connection: plain paths and JSON, no typed models.
 
 Its generated classes would cost every cold start a second of imports.
-
-ApiError       the API refuses, for good or for now; `status` and `reason` say what
-ApiUnreachable the API does not answer
 """
 
 from __future__ import annotations
@@ -15,6 +12,8 @@ import random
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from shared.browsers.api_errors import ApiError, ApiUnreachable, check, error_of
+
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient, Configuration
 
@@ -24,27 +23,6 @@ WATCH_SECONDS = 15
 SILENCE_SECONDS = WATCH_SECONDS + 5.0
 TRIES = 3
 LONGEST_PAUSE_SECONDS = 3.0
-MESSAGE_LIMIT = 400
-
-
-class ApiError(Exception):
-    """The API refuses."""
-
-    def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(f"{status} {reason}: {message}")
-        self.status = status
-        self.reason = reason
-        self.message = message
-        self.retry_after = retry_after
-
-    @property
-    def passing(self) -> bool:
-        """Whether asking again soon may help: overload, a restart, or two who wrote one quota at once."""
-        return self.status == 429 or self.status >= 500 or (self.status, self.reason) == (409, "Conflict")
-
-
-class ApiUnreachable(Exception):
-    """The API does not answer."""
 
 
 async def connect() -> ApiClient:
@@ -105,7 +83,7 @@ class Api:
 
         try:
             async with await self._request(method, path, query, body, aiohttp.ClientTimeout(CALL_SECONDS)) as response:
-                await _check(response)
+                await check(response)
                 answer: dict[str, Any] = json.loads(await response.read())
                 return answer
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
@@ -119,11 +97,11 @@ class Api:
         patience = aiohttp.ClientTimeout(total=None, sock_connect=CALL_SECONDS, sock_read=SILENCE_SECONDS)
         try:
             async with await self._request("GET", path, query, None, patience) as response:
-                await _check(response)
+                await check(response)
                 async for line in response.content:
                     event = json.loads(line)
                     if event["type"] == "ERROR":
-                        raise _error(event["object"])
+                        raise error_of(event["object"])
                     yield event
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             raise ApiUnreachable(f"the Kubernetes API does not answer ({type(error).__name__})") from None
@@ -148,23 +126,3 @@ class Api:
         if self._client is not None:
             await self._client.close()  # type: ignore[no-untyped-call]
             self._client = None
-
-
-async def _check(response: Any) -> None:
-    if response.ok:
-        return
-    try:
-        status = json.loads(await response.read())
-    except ValueError:  # a proxy's answer, not the API's
-        status = {}
-    retry_after = response.headers.get("Retry-After", "")
-    raise _error(
-        status if isinstance(status, dict) else {},
-        response.status,
-        float(retry_after) if retry_after.isdecimal() else None,
-    )
-
-
-def _error(status: Mapping[str, Any], code: int = 500, retry_after: float | None = None) -> ApiError:
-    message = " ".join(str(status.get("message") or "").split())[:MESSAGE_LIMIT]
-    return ApiError(int(status.get("code") or code), str(status.get("reason") or ""), message, retry_after)

@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
 from shared.browsers import Browser, BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
-from shared.browsers.api import Api, ApiError, connect
+from shared.browsers.api import Api, connect
+from shared.browsers.api_errors import ApiError
 from shared.browsers.manifest import NAME, NAME_LABEL, manifest, secret_path_of
 from shared.browsers.pod import Pod, browser_of, ending
 from shared.browsers.readiness import Waiting

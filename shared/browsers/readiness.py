@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from shared.browsers import Browser, BrowserError, BrowserFailed, BrowsersUnavailable, Phase
-from shared.browsers.api import Api, ApiError, ApiUnreachable
+from shared.browsers.api import Api
+from shared.browsers.api_errors import ApiError, ApiUnreachable
 from shared.browsers.pod import Pod, browser_of, unschedulable
 
 ROOM_SECONDS = 5.0

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from shared import logs
 from shared.browsers import BrowserError, BrowserFailed, BrowsersUnavailable
-from shared.browsers.api import ApiError, ApiUnreachable
+from shared.browsers.api_errors import MESSAGE_LIMIT, ApiError, ApiUnreachable
 
 _MISSING_RIGHT = re.compile(r'User "([^"]+)" cannot (\w+) resource "pods"')
 _ACCOUNT = "system:serviceaccount:"
@@ -35,7 +35,7 @@ def explain(error: ApiError, namespace: str) -> tuple[BrowserError, bool]:
     Jobs wait for an operator rather than fail: a missing right must not cost them. A pod that is not valid is
     the one thing that waiting cannot help.
     """
-    said = error.message or error.reason or str(error.status)
+    said = (error.message or error.reason or str(error.status))[:MESSAGE_LIMIT]
     if error.status == 403 and "exceeded quota" in said:
         return BrowsersUnavailable(f"no room in namespace {namespace}: {said}"), False
     if error.status == 403 and (match := _MISSING_RIGHT.search(said)):

@@ -9,7 +9,8 @@ from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from shared.browsers.api import Api, ApiError, connect, unlimited
+from shared.browsers.api import Api, connect, unlimited
+from shared.browsers.api_errors import ApiError
 
 Connect = Callable[[], Awaitable[ApiClient]]
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from shared.browsers import BrowserSpec
-from shared.browsers.api import Api, ApiUnreachable, connect
+from shared.browsers.api import Api, connect
+from shared.browsers.api_errors import ApiUnreachable
 from shared.browsers.kubernetes import KubernetesBrowsers
 from shared.config import BrowserSettings, load
 from tests.cluster.cluster import Cluster, Connect
