@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from shared.closing import at_the_end
+
 if TYPE_CHECKING:
     import aiohttp
 
@@ -51,6 +53,7 @@ class HttpClient:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
+        self._end: asyncio.Task[None] | None = None
 
     async def call(
         self, method: str, url: str, *, seconds: float, headers: Mapping[str, str] | None = None, **content: Any
@@ -78,6 +81,7 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 trust_env=False,
             )
+            self._end = at_the_end(self._session.close)
         return self._session
 
     async def aclose(self) -> None:

@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared.browsers.api_errors import ApiError, ApiUnreachable, check, error_of
+from shared.closing import at_the_end
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient, Configuration
@@ -56,6 +57,7 @@ class Api:
         self._connect = connect
         self._connecting = asyncio.Lock()
         self._client: ApiClient | None = None
+        self._end: asyncio.Task[None] | None = None
 
     async def call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
@@ -119,6 +121,7 @@ class Api:
         async with self._connecting:
             if self._client is None:
                 self._client = await self._connect()
+                self._end = at_the_end(self._client.close)
             return self._client
 
     async def aclose(self) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ BROWSERS = "rpa-browsers"
 FUNCTION_PODS = "serving.knative.dev/service"
 READY = ("ksvc", "broker", "trigger", "sinkbinding", "pingsource")
 START_SECONDS = 180.0
+API_STARTS_SECONDS = 30.0
 
 
 @dataclass
@@ -32,6 +34,8 @@ class System:
     env: dict[str, str]
     api: Api
     logs: Path
+    away: float = 0.0
+    """When the API server was killed."""
 
     async def submit(self, provider: str, circuit: str, **more: Any) -> int:
         """Submit a validation; the job's id."""
@@ -143,13 +147,18 @@ async def no_browser_left(*, within: float = 60) -> None:
     await until(gone, within=within)
 
 
-def errors(logs: Path) -> list[str]:
-    """Lines that functions logged as errors, and those that speak of a missing right."""
+def errors(logs: Path, away: float) -> list[str]:
+    """Lines that functions logged as errors, and those that speak of a missing right.
+
+    An API server that has just started knows neither tokens nor rights, and says so for a moment.
+    """
     found = []
     for file in sorted(logs.glob("*.log")):
         for line in file.read_text(errors="replace").splitlines():
             with contextlib.suppress(ValueError):
                 entry = json.loads(line)
-                if entry.get("level") == "ERROR" or "may not" in line or "forbidden" in line.lower():
+                if 0 < datetime.fromisoformat(entry["time"]).timestamp() - away < API_STARTS_SECONDS:
+                    continue
+                if entry["level"] == "ERROR" or "may not" in line or "forbidden" in line.lower():
                     found.append(f"{file.name}: {line}")
     return found

@@ -36,7 +36,7 @@ async def upload(
 
 async def lease(stage: Stage, order: Order) -> datetime:
     (row,) = await stage.rows("SELECT lease_expires_at FROM jobs WHERE id = %s", order["job_id"])
-    return row["lease_expires_at"]  # type: ignore[no-any-return]
+    return row["lease_expires_at"]
 
 
 async def events(stage: Stage, order: Order) -> list[str]:

@@ -296,7 +296,7 @@ async def test_a_promise_of_heartbeats_makes_silence_short(floor: Floor, says: d
     await floor.offer(bell)
     (row,) = await floor.stage.rows("SELECT state, lease_expires_at FROM jobs")
     assert row["state"] == "running"
-    assert seconds - 5 < (row["lease_expires_at"] - datetime.now(UTC)).total_seconds() <= seconds
+    assert seconds - 20 < (row["lease_expires_at"] - datetime.now(UTC)).total_seconds() <= seconds
 
 
 async def test_a_job_whose_provider_is_gone_fails(floor: Floor) -> None:
@@ -343,8 +343,8 @@ async def test_a_job_cancelled_while_its_code_is_waited_for_goes_to_nobody(
 ) -> None:
     """The code would be its last: no order is sent, and the event's next delivery is done."""
     bell = await floor.ready(provider="evotel")
-    with valkey_server.client() as valkey:  # the account's next free step lies a second or two ahead
-        valkey.set("rpa:totp:{evotel}:last:EVOTEL", int(datetime.now(UTC).timestamp()) + 1)
+    with valkey_server.client() as valkey:  # the account's next free step lies two or three seconds ahead
+        valkey.set("rpa:totp:{evotel}:last:EVOTEL", int(datetime.now(UTC).timestamp()) + 2)
     offer = asyncio.create_task(floor.offer(bell))
     while not await floor.stage.rows("SELECT FROM jobs WHERE worker IS NOT NULL"):
         pass

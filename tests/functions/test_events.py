@@ -242,7 +242,7 @@ async def test_no_binary_event_is_an_error_of_ours(
     """Any headers and any body: done, or refused for good."""
     given = {f"ce-{name}": value.encode("latin-1") for name, value in headers.items()}
     for function in ("notify", "reap_idle"):
-        answer = await stage.clients[function].post("/", content=body, headers={**given, "Content-Type": kind})  # type: ignore[arg-type]
+        answer = await stage.clients[function].post("/", content=body, headers={**given, "Content-Type": kind})
         assert answer.status_code in (204, 422)
 
 

@@ -103,15 +103,15 @@ async def test_a_browser_that_waits_for_a_node_is_kept(stage: Stage, end: str, m
         assert list(stage.place.browsers) == [name]
 
 
-@pytest.mark.parametrize(("seconds", "answer", "header"), [(3, 503, "3"), (3600, 204, None)])
-async def test_a_job_due_soon_is_waited_for(stage: Stage, seconds: int, answer: int, header: str | None) -> None:
+@pytest.mark.parametrize(("seconds", "status"), [(15, 503), (3600, 204)])
+async def test_a_job_due_soon_is_waited_for(stage: Stage, seconds: int, status: int) -> None:
     """An event that comes a little too early is asked to come again; one far too early is done."""
     await stage.submit()
     await stage.execute("UPDATE jobs SET run_after = now() + make_interval(secs => %s)", seconds)
     (bell,) = await stage.outbox()
-    response = await stage.send("provision_browser", bell)
-    assert (response.status_code, response.headers.get("retry-after")) == (answer, header)
-    assert response.content == b""
+    answer = await stage.send("provision_browser", bell)
+    assert (answer.status_code, answer.content) == (status, b"")
+    assert status == 204 or 10 <= int(answer.headers["retry-after"]) <= 15
     assert stage.place.created == []
 
 

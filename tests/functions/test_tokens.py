@@ -103,7 +103,7 @@ async def test_a_form_that_lacks_something_is_refused(stage: Stage, form: dict[s
 async def test_bad_basic_authentication_is_refused(stage: Stage, value: str) -> None:
     """What is no base64 of a name and a secret."""
     headers = {"Authorization": f"Basic {value}".encode("latin-1")}
-    refusal(await ask(stage, headers, grant_type="client_credentials"), 422, "Authorization")  # type: ignore[arg-type]
+    refusal(await ask(stage, headers, grant_type="client_credentials"), 422, "Authorization")
 
 
 async def test_a_form_is_a_form_and_small(stage: Stage) -> None:

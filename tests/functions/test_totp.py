@@ -218,3 +218,17 @@ async def test_a_request_for_a_code_may_be_empty(stage: Stage, body: bytes, stat
     headers = {"Content-Type": "application/json"} if body else {}
     answer = await stage.call("issue_totp", "POST", "/totp/octotel", token=token, content=body, headers=headers)
     assert answer.status_code == status
+
+
+async def test_a_ledger_that_is_ahead_gives_no_code(
+    database_url: str, valkey_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """Where every step that Valkey offers was given already, the caller gets none of them and is told to come again."""
+    async with with_period(0.05, database_url, valkey_settings, tmp_path / "p") as stage:
+        now = int(time.time() / 0.05)
+        given = "INSERT INTO totp_steps SELECT 'OCTOTEL', n, 0, 1 FROM generate_series(%s, %s) n"
+        await stage.execute(given, now, now + 1000)
+        ((_, token),) = await running(stage, "octotel", 1)
+        answer = await ask(stage, token)
+        assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
+        assert await stage.rows("SELECT FROM totp_steps WHERE job_id <> 0") == []
