@@ -20,8 +20,8 @@ from local.readiness import ready
 from local.serving import listen, url
 from local.system import LocalSystem
 
-ACCOUNTS = 300
-STEP_SECONDS = 0.25
+ACCOUNTS = 400
+STEP_SECONDS = 0.2
 """Of these accounts, so that together they have more steps than anybody can ask for."""
 CALLERS = (1, 32)
 ROUNDS = 5
