@@ -20,7 +20,7 @@ from local.launching import browser_kind, launch
 from local.sweeping import kill_browsers
 from local.system import LocalSystem
 
-ROUNDS = 5
+ROUNDS = 4
 ORDER, CONNECTED = "until the order is there", "until its worker is connected"
 ALONE = "the same browser, started alone"
 PAUSE_SECONDS = 0.15
