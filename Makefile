@@ -50,11 +50,12 @@ types: setup ## Check the types
 bench: setup ## Measure throughput and latency
 	@$(RUN) benchmarks $(ARGS)
 
-e2e: setup ## Test browsers as pods, on the cluster of KUBECONFIG, which must have the images
+e2e: setup ## Test the whole system on the cluster of KUBECONFIG, which must have Knative, kn and the images
 	$(RUN) pytest tests/cluster $(ARGS)
 
-image: ## Build the three images with docker, podman or buildah
+image: ## Build the images with docker, podman or buildah
 	@test -n "$(BUILDER)" || { echo "Error: neither docker, podman nor buildah works here: install one, or start docker's engine" >&2; exit 1; }
 	$(BUILDER) build $(BUILD_ARGS) -f Containerfile -t $(IMAGE_REGISTRY)/rpa-functions:$(TAG) .
 	$(BUILDER) build $(BUILD_ARGS) -f browser/Containerfile -t $(IMAGE_REGISTRY)/rpa-browser:$(TAG) .
 	$(BUILDER) build $(BUILD_ARGS) -f demo/Containerfile -t $(IMAGE_REGISTRY)/rpa-demo:$(TAG) .
+	$(BUILDER) build $(BUILD_ARGS) -t $(IMAGE_REGISTRY)/rpa-datastores:$(TAG) knative/overlays/dev/datastores
