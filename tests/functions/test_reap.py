@@ -227,6 +227,35 @@ async def test_a_live_attempts_browser_stays(stage: Stage) -> None:
     assert len(stage.place.browsers) == 1
 
 
+MANY = """
+WITH made AS (
+    INSERT INTO jobs (content_digest, provider, action, parameters, priority, max_retries, traceparent, created_by,
+        state, worker, claimed_at, lease_expires_at)
+    SELECT '', 'metrofiber', 'validation', '{}', 5, 3, '', 'test', 'running', 'w', now(), now() + interval '1 hour'
+    FROM generate_series(1, 1000) RETURNING id)
+INSERT INTO browsers (name, job_id, attempt, key_id, address, created_at, ready_at)
+SELECT 'rpa-browser-' || id || '-1', id, 1, 'k', '127.0.0.1:9', now() - interval '1 hour', now() - interval '1 hour'
+FROM made
+"""
+
+
+async def test_a_thousand_browsers_are_reconciled_both_ways(stage: Stage) -> None:
+    """Forty are nobody's and go, thirty have died and cost an attempt; the other jobs keep theirs."""
+    await stage.execute(MANY)
+    names = [row["name"] for row in await stage.rows("SELECT name FROM browsers ORDER BY job_id")]
+    dead, well = names[:30], names[30:]
+    for name in [*well, *(f"rpa-browser-orphan-{n}" for n in range(40))]:
+        stage.place.browsers[name] = Browser(name, Phase.READY, datetime.now(UTC), "127.0.0.1:9")
+    await stage.tick()
+    lost = await stage.rows(
+        "SELECT state, attempt, error ->> 'code' AS code FROM jobs WHERE attempt = 2 OR state <> 'running'"
+    )
+    assert [(row["state"], row["attempt"], row["code"]) for row in lost] == [("pending", 2, "browser_lost")] * len(dead)
+    assert set(stage.place.browsers) == set(well)
+    await stage.tick()
+    assert {row["name"] for row in await stage.rows("SELECT name FROM browsers")} == set(well)
+
+
 async def test_a_browser_ready_just_now_is_not_missed(stage: Stage) -> None:
     """A list that is a moment old need not have it."""
     await until(stage, "running")
