@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from psycopg import AsyncConnection, OperationalError
+from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
@@ -15,6 +16,8 @@ from shared.config import DatabaseSettings
 Connection = AsyncConnection[TupleRow]
 UNAVAILABLE = (OperationalError, PoolTimeout)
 """What callers see while PostgreSQL cannot be reached: try again later."""
+NOT_MIGRATED = (UndefinedTable, UndefinedColumn, UndefinedFunction)
+"""What callers see before `python -m shared.migrate` has run: try again later, too."""
 
 WAIT_SECONDS = 5.0
 STATEMENT_TIMEOUT = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s"

@@ -20,7 +20,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared import logs
-from shared.db import UNAVAILABLE
+from shared.db import NOT_MIGRATED, UNAVAILABLE
 from shared.tracing import continued, trace_id
 
 BODY_LIMIT = 256 * 1024
@@ -176,6 +176,14 @@ async def _answer(handler: Handler, request: Request) -> Response:
     except UNAVAILABLE as error:
         logs.warning("database unavailable", reason=type(error).__name__)
         return Unavailable("the database").response()
+    except NOT_MIGRATED as error:
+        logs.warning("database not migrated", reason=str(error).partition("\n")[0])
+        return Problem(
+            503,
+            "the database has not this version's schema; run the migration",
+            code="not_migrated",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        ).response()
     except ClientDisconnect:
         return Response(status_code=400)
     except Exception:  # the last line of defence: the caller learns nothing, the log everything
