@@ -97,7 +97,7 @@ def function(state: Path, name: str) -> psutil.Process:
 
 
 async def test_it_says_where_it_is_and_keeps_its_data(state: Path) -> None:
-    """Every address answers; Ctrl-C and `down` leave no process; a job of before is there after."""
+    """Every address answers; Ctrl-C and `down` leave no process; a job of before is there after, until `clean`."""
     async with up(state) as system:
         async with httpx.AsyncClient(trust_env=False) as http:
             for name in ("SUBMIT_URL", "TOTP_URL", "CALLBACK_URL", "MONITOR_URL"):
@@ -118,6 +118,9 @@ async def test_it_says_where_it_is_and_keeps_its_data(state: Path) -> None:
         assert await system.process.wait() == 0
     assert processes(state) == []
     assert b"nothing runs" in await _down(state)
+    assert (state / "postgres").exists()
+    await (await local(state, "clean")).communicate()
+    assert not state.exists()
 
 
 async def _down(state: Path) -> bytes:
