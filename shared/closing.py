@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 
-def at_the_end(close: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
-    """Await `close` when the event loop ends, which cancels whatever still waits. Keep the task."""
+@dataclass(frozen=True)
+class End:
+    """What is to be closed; keep it."""
+
+    close: Callable[[], Awaitable[None]]
+    waiting: asyncio.Task[None]
+
+
+def at_the_end(close: Callable[[], Awaitable[None]]) -> End:
+    """Await `close` when the event loop ends, which cancels whatever still waits."""
 
     async def wait() -> None:
         try:
@@ -15,4 +24,11 @@ def at_the_end(close: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
         finally:
             await close()
 
-    return asyncio.create_task(wait())
+    return End(close, asyncio.create_task(wait()))
+
+
+async def closed(end: End) -> None:
+    """Close it now."""
+    end.waiting.cancel()
+    await asyncio.gather(end.waiting, return_exceptions=True)
+    await end.close()  # a task that never began has not

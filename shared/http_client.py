@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from shared.closing import at_the_end
+from shared.closing import End, at_the_end, closed
 
 if TYPE_CHECKING:
     import aiohttp
@@ -53,7 +53,7 @@ class HttpClient:
 
     def __init__(self) -> None:
         self._session: aiohttp.ClientSession | None = None
-        self._end: asyncio.Task[None] | None = None
+        self._end: End | None = None
 
     async def call(
         self, method: str, url: str, *, seconds: float, headers: Mapping[str, str] | None = None, **content: Any
@@ -86,8 +86,8 @@ class HttpClient:
 
     async def aclose(self) -> None:
         """Give the connections back."""
-        if self._session is not None:
-            await self._session.close()
+        if self._session is not None and self._end is not None:
+            await closed(self._end)
             self._session = None
 
 

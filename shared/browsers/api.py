@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from shared.browsers.api_errors import ApiError, ApiUnreachable, check, error_of
-from shared.closing import at_the_end
+from shared.closing import End, at_the_end, closed
 
 if TYPE_CHECKING:
     from kubernetes.aio.client import ApiClient, Configuration
@@ -57,7 +57,7 @@ class Api:
         self._connect = connect
         self._connecting = asyncio.Lock()
         self._client: ApiClient | None = None
-        self._end: asyncio.Task[None] | None = None
+        self._end: End | None = None
 
     async def call(
         self, method: str, path: str, query: Mapping[str, str] | None = None, body: Mapping[str, Any] | None = None
@@ -126,6 +126,6 @@ class Api:
 
     async def aclose(self) -> None:
         """Give the connections back."""
-        if self._client is not None:
-            await self._client.close()  # type: ignore[no-untyped-call]
+        if self._client is not None and self._end is not None:
+            await closed(self._end)
             self._client = None

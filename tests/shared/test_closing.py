@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.closing import at_the_end
+from shared.closing import End, at_the_end, closed
 
 
 def test_what_is_open_is_closed_in_the_end() -> None:
     """Once, and not before."""
     closed: list[str] = []
-    kept: list[asyncio.Task[None]] = []
+    kept: list[End] = []
 
     async def close() -> None:
         await asyncio.sleep(0)
@@ -23,3 +23,16 @@ def test_what_is_open_is_closed_in_the_end() -> None:
 
     asyncio.run(main())
     assert closed == ["now"]
+
+
+async def test_what_is_closed_before_waits_no_more() -> None:
+    """Even if its task never began."""
+    times: list[int] = []
+
+    async def close() -> None:
+        times.append(1)
+
+    end = at_the_end(close)
+    await closed(end)
+    assert times
+    assert end.waiting.done()
