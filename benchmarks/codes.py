@@ -7,21 +7,26 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import LiteralString
 
 import httpx
 import psycopg
+from pydantic import SecretStr
 
 from benchmarks.figures import Comparison, Sample, compare, in_turns, pace
 from benchmarks.load import Load, put_on
-from benchmarks.worker import Worker, operator, working
 from local.readiness import ready
 from local.serving import listen, url
 from local.system import LocalSystem
+from shared.config import TokenSettings
+from shared.tokens import Attempt, Keyring
 
-ACCOUNTS = 400
-STEP_SECONDS = 0.2
+ATTEMPTS = 5000
+"""Each may ask 60 times a minute."""
+ACCOUNTS = 1000
+STEP_SECONDS = 0.25
 """Of these accounts, so that together they have more steps than anybody can ask for."""
 CALLERS = (1, 32)
 ROUNDS = 5
@@ -29,46 +34,51 @@ SECONDS = 1
 UNITS = {"rate": "codes/s", "p50": "ms", "p95": "ms", "p99": "ms"}
 LEAST = "a function that does one EVAL and one INSERT"
 
-START_SECONDS = 90.0
-"""What these jobs may take to have a worker."""
-HEALING = {"reap-idle": "*/10 * * * * *"}
-"""Seldom enough not to be measured; without it a job whose event was lost would never have a worker."""
-
 WAITING = 6
 QUEUE_ROUNDS = 3
 QUEUE_STEP_SECONDS = 1.0
 
-PLAIN = {"actions": ["validation"], "browser": False, "totp": "on_request", "max_sessions": 1000}
-MANY = {"totp_period": STEP_SECONDS, "accounts": [{"credentials": f"M{n}", "max_sessions": 1} for n in range(ACCOUNTS)]}
-PROVIDERS = {"many": PLAIN | MANY, "one": PLAIN | {"totp_period": QUEUE_STEP_SECONDS}}
+PLAIN = {"actions": ["validation"], "browser": False, "totp": "on_request"}
+MANY = [f"MANY_{n}" for n in range(ACCOUNTS)]
+PROVIDERS = {
+    "many": PLAIN
+    | {"totp_period": STEP_SECONDS, "accounts": [{"credentials": name, "max_sessions": 100} for name in MANY]},
+    "one": PLAIN | {"totp_period": QUEUE_STEP_SECONDS, "accounts": [{"credentials": "ONE"}]},
+}
+OVERRIDES = {
+    # The least validity would make every second caller wait for the next of such short steps.
+    "rpa-config": {"TOTP_MIN_VALIDITY": "0"},
+    "rpa-providers": {f"{name}.yaml": json.dumps(entry) for name, entry in PROVIDERS.items()},
+}
+
+# Jobs that a worker has, each bound to one of the accounts in turn.
+RUNNING: LiteralString = """
+INSERT INTO jobs (content_digest, provider, action, parameters, priority, max_retries, traceparent, created_by, state,
+    account, worker, claimed_at, lease_expires_at)
+SELECT '', %(provider)s, 'validation', '{}', 5, 0, '', 'benchmark', 'running',
+    (%(accounts)s::text[])[mod(n, cardinality(%(accounts)s)) + 1], 'nobody', now(), now() + interval '1 hour'
+FROM generate_series(1, %(jobs)s) n
+RETURNING id
+"""
 
 
 async def measure(folder: Path) -> list[Comparison]:
     """Many accounts, then callers in a queue for one."""
-    async with working() as worker:
-        overrides = {
-            # The least validity would make every second caller wait for the next of such short steps.
-            "rpa-config": {"WORKER_URLS": worker.url, "MAX_WORKERS": "1000", "TOTP_MIN_VALIDITY": "0"},
-            "rpa-providers": {f"{name}.yaml": json.dumps(entry) for name, entry in PROVIDERS.items()},
-        }
-        async with (
-            LocalSystem(folder, overrides=overrides, schedules=HEALING) as system,
-            operator(system) as http,
-            _reference(system) as least,
-        ):
-            many = await _tokens(http, worker, "many", ACCOUNTS)
-            figures = await _many(system, many, least)
-            one = await _tokens(http, worker, "one", WAITING)
-            return [*figures, await _queue(f"{system.env['TOTP_URL']}/totp/one", one)]
+    async with LocalSystem(folder, overrides=OVERRIDES, ticks=False) as system, _reference(system) as least:
+        figures = await _many(system, _tokens(system, "many", MANY, ATTEMPTS), least)
+        one = _tokens(system, "one", ["ONE"], WAITING)
+        return [*figures, await _queue(f"{system.env['TOTP_URL']}/totp/one", one)]
 
 
-async def _tokens(http: httpx.AsyncClient, worker: Worker, provider: str, jobs: int) -> Sequence[str]:
-    """The tokens of that many jobs that have a worker. Raises TimeoutError."""
-    for begun in range(0, jobs, 100):
-        wishes = [{"provider": provider, "action": "validation"}] * min(100, jobs - begun)
-        (await http.post("/jobs:batch", json={"jobs": wishes})).raise_for_status()
-    async with asyncio.timeout(START_SECONDS):
-        return [(await worker.orders.get())[1]["token"] for _ in range(jobs)]
+def _tokens(system: LocalSystem, provider: str, accounts: Sequence[str], jobs: int) -> Sequence[str]:
+    """What the workers of that many jobs have."""
+    key = SecretStr(system.children["issue-totp"].program.environment["JWT_SECRET_KEY"])
+    keyring = Keyring(TokenSettings(environment={}, jwt_secret_key=key))
+    with psycopg.connect(system.env["DATABASE_URL"], autocommit=True) as connection:
+        values = {"provider": provider, "accounts": list(accounts), "jobs": jobs}
+        ids = [row[0] for row in connection.execute(RUNNING, values)]
+        connection.execute("ANALYZE jobs")  # as PostgreSQL does by itself within a minute
+    return [keyring.issue_worker(Attempt(job_id, 1, provider), timedelta(hours=1)) for job_id in ids]
 
 
 @contextlib.asynccontextmanager
