@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -131,7 +130,7 @@ async def _jobs(system: System) -> list[Comparison]:
     await _new_revision("provision-browser")
     await _job(system)  # its claim fills the pool
     for _ in range(ROUNDS + 2):
-        await until(_one_is_warm, within=60)
+        await until(system.warm, within=60)
         warm.append(await _job(system))
     found: list[Comparison] = []
     for case, taken in (("everything at zero", zero), ("browser cold", cold), ("everything warm", warm[-ROUNDS:])):
@@ -157,15 +156,6 @@ async def _browser_alone(system: System) -> Sample:
     created = datetime.fromisoformat(pod["metadata"]["creationTimestamp"])
     await system.ended(held)
     return {WORKER: max((datetime.fromisoformat(ready["lastTransitionTime"]) - created).total_seconds(), 1.0)}
-
-
-async def _one_is_warm() -> Sequence[str]:
-    return [
-        pod["metadata"]["name"]
-        for pod in await items("pods", BROWSERS)
-        if pod["metadata"]["name"].startswith("rpa-browser-warm-")
-        and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-    ]
 
 
 async def _new_revision(name: str) -> None:

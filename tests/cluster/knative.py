@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from demo.api import TERMINAL, Api, Job
 from demo.play import signed_in
 from tests.cluster.kube import KubectlError, Logs, forwarded, items, kubectl, pods, until
@@ -53,6 +55,12 @@ class System:
 
         found: Job = await until(ask, within=60)
         return found
+
+    async def warm(self) -> list[str]:
+        """Names of the warm browsers that are ready and nobody's."""
+        statement = "SELECT name FROM browsers WHERE job_id IS NULL AND ready_at IS NOT NULL"
+        async with await psycopg.AsyncConnection.connect(self.env["DATABASE_URL"]) as database:
+            return [row[0] for row in await (await database.execute(statement)).fetchall()]
 
     async def running(self, job_id: int) -> Job:
         """The job once a worker has it."""

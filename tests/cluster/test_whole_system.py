@@ -187,24 +187,15 @@ async def test_a_warm_browser_is_there_before_its_job(system: System) -> None:
     """The tick starts it, a job has it at once and for itself, another takes its place; at night there is none."""
     for function in ("provision-browser", "reap-idle"):
         await _run("kn", "service", "update", function, "-n", NAMESPACE, "--env", "BROWSER_WARM_POOL=1")
-    (warm,) = await until(_warm, within=90)
+    (warm,) = await until(system.warm, within=90)
     (job,) = await system.ended(await system.submit("metrofiber", "WARM-1"))
     claimed = next(entry for entry in job["history"] if entry["event"] == "claimed")
     assert (job["status"], claimed["detail"]) == ("completed", {"warm_browser": warm})
-    (fresh,) = await until(_warm, within=90)
+    (fresh,) = await until(system.warm, within=90)
     assert fresh != warm
     for function in ("provision-browser", "reap-idle"):
         await _run("kn", "service", "update", function, "-n", NAMESPACE, "--env", "BROWSER_WARM_POOL-")
     await no_browser_left()
-
-
-async def _warm() -> list[str]:
-    return [
-        pod["metadata"]["name"]
-        for pod in await items("pods", BROWSERS, "-l", "app.kubernetes.io/name=rpa-browser,!rpa/job-id")
-        if "deletionTimestamp" not in pod["metadata"]
-        and any(c["type"] == "Ready" and c["status"] == "True" for c in pod["status"].get("conditions", []))
-    ]
 
 
 async def test_a_revision_is_rolled_out_and_back(system: System) -> None:
