@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -62,7 +63,10 @@ def main() -> None:
         return
     FOLDER.mkdir(exist_ok=True)
     console = Console()
-    asyncio.run(measure(names, console if console.is_terminal else Console(width=FILE_WIDTH)))
+    try:
+        asyncio.run(measure(names, console if console.is_terminal else Console(width=FILE_WIDTH)))
+    except KeyboardInterrupt:
+        sys.exit("Stopped.")
 
 
 if __name__ == "__main__":
