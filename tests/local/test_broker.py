@@ -153,7 +153,7 @@ async def test_nobody_there_ends_as_a_dead_letter() -> None:
 async def test_a_slow_function_is_given_up() -> None:
     """After the trigger's timeout, and tried again."""
     async with subscriber(204, pause=5) as slow:
-        broker = Broker("/rpa/default", [trigger(timeout_seconds=0.2, retry=1)], {"function": slow.url})
+        broker = Broker("/rpa/default", [trigger(timeout_seconds=1.0, retry=1)], {"function": slow.url})
         async with serving(broker.app) as url, httpx.AsyncClient(trust_env=False) as http:
             headers, body = to_binary(event())
             await http.post(f"{url}/rpa/default", headers=dict(headers), content=body)
