@@ -62,7 +62,7 @@ async def test_a_container_that_crashes(place: Place, spec: BrowserSpec) -> None
 async def test_too_little_memory(place: Place, spec: BrowserSpec) -> None:
     """The kernel ends it, and that is what is said."""
     # Less than its processes need for themselves: with a little more the kernel may rather page without end.
-    browsers = place(BROWSER_MEMORY_REQUEST="32Mi", BROWSER_MEMORY_LIMIT="48Mi")
+    browsers = place(BROWSER_MEMORY_REQUEST="16Mi", BROWSER_MEMORY_LIMIT="24Mi")
     await browsers.create(spec)
     async with failing(BrowserFailed, r"^OOMKilled \(exit code \d+\)"):
         await browsers.wait_ready(spec.name, timeout=60)
