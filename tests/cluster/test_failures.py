@@ -59,16 +59,6 @@ async def test_a_container_that_crashes(place: Place, spec: BrowserSpec) -> None
     await browsers.delete(spec.name)
 
 
-async def test_too_little_memory(place: Place, spec: BrowserSpec) -> None:
-    """The kernel ends it, and that is what is said."""
-    # Less than its processes need for themselves: with a little more the kernel may rather page without end.
-    browsers = place(BROWSER_MEMORY_REQUEST="16Mi", BROWSER_MEMORY_LIMIT="24Mi")
-    await browsers.create(spec)
-    async with failing(BrowserFailed, r"^OOMKilled \(exit code \d+\)"):
-        await browsers.wait_ready(spec.name, timeout=60)
-    await browsers.delete(spec.name)
-
-
 async def test_a_node_that_is_drained(place: Place, cluster: Cluster, namespace: str, spec: BrowserSpec) -> None:
     """A browser in use is lost with it, and that is said while it goes."""
     browsers = place()
