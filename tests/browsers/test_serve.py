@@ -56,7 +56,8 @@ class Service:
 
     async def end(self) -> tuple[int, str]:
         """Its exit code and what it wrote."""
-        async with asyncio.timeout(15):
+        # Playwright may miss that a browser ended at once, and then waits its 30 s for it.
+        async with asyncio.timeout(45):
             _, said = await self.process.communicate()
         assert self.process.returncode is not None
         return self.process.returncode, said.decode()
