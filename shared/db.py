@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import LiteralString
 
 from psycopg import AsyncConnection, OperationalError
 from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
@@ -18,6 +19,9 @@ UNAVAILABLE = (OperationalError, PoolTimeout)
 """What callers see while PostgreSQL cannot be reached: try again later."""
 NOT_MIGRATED = (UndefinedTable, UndefinedColumn, UndefinedFunction)
 """What callers see before `python -m shared.migrate` has run: try again later, too."""
+
+# Wait for whoever holds this lock; it is held until the transaction ends.
+ONE_AT_A_TIME: LiteralString = "SELECT pg_advisory_xact_lock(%(lock)s)"
 
 WAIT_SECONDS = 5.0
 STATEMENT_TIMEOUT = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s"

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 
 from functions.provision_browser import queries
 from shared.browsers.warm import WARM_SECONDS
-from shared.db import Connection
+from shared.db import ONE_AT_A_TIME, Connection
 from shared.providers import Provider
 
 ADMISSION_LOCK = 0x5250_4102
@@ -60,7 +60,8 @@ async def claim(connection: Connection, limits: Limits, *, batch: int, lease: fl
     """Give places to the next jobs, `batch` at most; lease in seconds."""
     values = {**limits.parameters(), "batch": batch, "lease": lease, "key_id": key_id, "warm": WARM_SECONDS}
     async with connection.transaction(), connection.cursor(row_factory=class_row(Claimed)) as cursor:
-        await cursor.execute(queries.ONE_AT_A_TIME, {"lock": ADMISSION_LOCK})
+        # So that limits hold under any concurrency; held for two short statements.
+        await cursor.execute(ONE_AT_A_TIME, {"lock": ADMISSION_LOCK})
         return await (await cursor.execute(queries.CLAIM_JOBS, values)).fetchall()
 
 

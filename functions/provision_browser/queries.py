@@ -4,9 +4,6 @@ from typing import LiteralString
 
 from shared.browsers.rows import OVER
 
-# One admission at a time, so that limits hold under any concurrency; held for two short statements.
-ONE_AT_A_TIME: LiteralString = "SELECT pg_advisory_xact_lock(%(lock)s)"
-
 # Claim the next jobs: due, within every limit, highest priority first, then oldest. Each provider is asked for
 # as many as it has room for, so one at its limit never hides another's jobs.
 CLAIM_JOBS: LiteralString = """

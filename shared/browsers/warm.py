@@ -13,14 +13,12 @@ from typing import LiteralString
 from shared import logs
 from shared.browsers import BrowserError, Browsers, BrowserSpec, BrowsersUnavailable
 from shared.config import LeaseSettings, WarmPoolSettings
-from shared.db import Connection, Database
+from shared.db import ONE_AT_A_TIME, Connection, Database
 from shared.tokens import Keyring
 
 WARM_SECONDS = 3600
 """A warm browser older than this is replaced: browsers grow, and its pod's lifetime must outlast an attempt."""
 POOL_LOCK = 0x5250_4103
-
-ONE_AT_A_TIME: LiteralString = "SELECT pg_advisory_xact_lock(%(lock)s)"
 
 # Name what is missing. A row comes before its browser, so that a browser without a row belongs to nobody.
 NAME_MISSING: LiteralString = """
