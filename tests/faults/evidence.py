@@ -41,13 +41,12 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A login code as a worker got it, from issue_totp or with its order."""
+    """A login code as issue_totp answered it to a worker."""
 
-    at: float
     job_id: int
     attempt: int
     account: str
-    code: str
+    expires_at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,7 @@ class Evidence:
     processes: Sequence[str]
     """Names of the browsers that still run, as in the table `browsers`; warm ones among them."""
     reaping_seconds: float
-    """The time between two ticks of reap_idle."""
+    """The longest time between two ticks that reap_idle answered with 204, outages among it."""
     issued: Sequence[Issued] = ()
     poison: frozenset[str] = frozenset()
     """Ids of events that were sent to become dead letters."""
