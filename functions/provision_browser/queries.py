@@ -54,9 +54,10 @@ WITH account AS (
     ORDER BY candidate.priority DESC, candidate.id
     LIMIT (SELECT greatest(places, 0) FROM room)
 ), moved AS (
-    UPDATE jobs SET state = 'provisioning', account = chosen.account, worker = NULL, claimed_at = now(),
-        lease_expires_at = now() + make_interval(secs => %(lease)s)
-    FROM chosen WHERE jobs.id = chosen.id
+    -- Joined, it would read the whole table: nobody knows how few are chosen.
+    UPDATE jobs SET state = 'provisioning', account = (SELECT account FROM chosen WHERE chosen.id = jobs.id),
+        worker = NULL, claimed_at = now(), lease_expires_at = now() + make_interval(secs => %(lease)s)
+    WHERE id = ANY(ARRAY(SELECT id FROM chosen))
     RETURNING jobs.id, jobs.attempt, jobs.provider, jobs.account, jobs.traceparent, jobs.priority
 ), needy AS (
     SELECT moved.id, moved.attempt, row_number() OVER (ORDER BY moved.priority DESC, moved.id) AS n
