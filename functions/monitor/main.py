@@ -1,4 +1,4 @@
-"""monitor: what people, Prometheus and Oracle want to know."""
+"""monitor: what people, Prometheus and Oracle want to know, and what operators do about it."""
 
 from __future__ import annotations
 
@@ -12,22 +12,35 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
+from functions.monitor.operators import Operators
+from functions.monitor.routes import OperatorRoutes, part
 from shared import logs
 from shared.auth import Gate
-from shared.config import BaseUrl, DatabaseSettings, ProviderSettings, TokenSettings, ValkeySettings, load
+from shared.config import (
+    BaseUrl,
+    CodeSettings,
+    DatabaseSettings,
+    EventSettings,
+    ProviderSettings,
+    TokenSettings,
+    ValkeySettings,
+    load,
+)
 from shared.db import Database
-from shared.events import PING, receive
-from shared.http import Problem, application, home_page, invalid, page_limit, route
+from shared.events import PING, not_handled, receive
+from shared.http import Problem, application, home_page, invalid, route
 from shared.http_client import HttpClient, Silence
+from shared.outbox import Publisher
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
 PER_MINUTE = 600
+REPORTS_PER_MINUTE = 6
 BROWSER_NAME = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 
 
-class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings):
+class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings, EventSettings, CodeSettings):
     """What this function needs."""
 
     health_report_enabled: bool = False
@@ -48,7 +61,11 @@ logs.configure("monitor", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
-GATE = Gate(Keyring(SETTINGS), RateLimiter(VALKEY), PER_MINUTE)
+LIMITER = RateLimiter(VALKEY)
+GATE = Gate(Keyring(SETTINGS), LIMITER, PER_MINUTE)
+OPERATORS = Operators(
+    DATABASE, VALKEY, Publisher(SETTINGS, DATABASE, HTTP), SETTINGS.providers, SETTINGS.totp_min_validity
+)
 
 
 async def home(_request: Request) -> Response:
@@ -75,10 +92,7 @@ async def metrics(request: Request) -> Response:
 async def browser_services(request: Request) -> Response:
     """GET /browser-services"""
     await GATE.caller(request, Scope.MONITOR_READ)
-    query = dict(request.query_params)
-    if unknown := set(query) - {"limit", "cursor"}:
-        raise invalid(min(unknown), "unknown; use limit, cursor")
-    limit, after = page_limit(query.get("limit")), query.get("cursor", "")
+    limit, after = part(request)
     if after and not BROWSER_NAME.fullmatch(after):
         raise invalid("cursor", "not one of ours; send next_cursor of the page before, unchanged")
     async with DATABASE.connection() as connection:
@@ -90,9 +104,13 @@ async def tick(request: Request) -> Response:
     """POST /: the PingSource's tick; reports our health to Oracle where that is wished."""
     event = await receive(request)
     if event["type"] != PING:
-        raise Problem(422, f"type: {event['type']} is not handled here; expected {PING}", code="poison")
+        raise Problem(422, not_handled(event, [PING]), code="poison")
     if SETTINGS.health_report_enabled and SETTINGS.health_report_endpoint:
-        await _report(SETTINGS.health_report_endpoint)
+        # Anybody in the cluster can send a tick.
+        if await LIMITER.wait("health-report", REPORTS_PER_MINUTE):
+            logs.info("health not reported", reason="more ticks than the schedule can have sent")
+        else:
+            await _report(SETTINGS.health_report_endpoint)
     return Response(status_code=204)
 
 
@@ -125,6 +143,7 @@ APPLICATION = application(
         route("GET", "/status", status),
         route("GET", "/metrics", metrics),
         route("GET", "/browser-services", browser_services),
+        *OperatorRoutes(GATE, OPERATORS).all(),
     ],
     ready,
 )

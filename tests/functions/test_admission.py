@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+from functions.provision_browser.admission import Limits
+from functions.provision_browser.queries import CLAIM_JOBS
 from shared.events import Doorbell, Type
+from shared.providers import Provider
 from tests.functions.stage import Stage
 
 INSERT = """
@@ -76,3 +79,15 @@ async def test_sessions_are_spread_over_accounts(stage: Stage) -> None:
     await insert(stage, "octotel", 3)
     await ring(stage)
     assert sorted(row["account"] for row in await stage.rows(LIVE)) == ["OCTOTEL", "OCTOTEL_2"]
+
+
+async def test_a_claim_reads_no_more_than_it_claims(stage: Stage) -> None:
+    """Whatever else the table holds: the claim keeps everybody else waiting, so it finds its jobs by index."""
+    await insert(stage, "metrofiber", 20_000)
+    await stage.execute("ANALYZE jobs")
+    limits = Limits(1000, {"metrofiber": Provider(name="metrofiber", actions=("validation",))})
+    values = {**limits.parameters(), "batch": 10, "lease": 30, "key_id": "k", "warm": 60}
+    cursor = await stage.connection.execute(f"EXPLAIN (COSTS OFF) {CLAIM_JOBS}", values)
+    plan = [line for (line,) in await cursor.fetchall()]
+    assert any("Index Scan using jobs_claimable" in line for line in plan)
+    assert not [line for line in plan if "Seq Scan on jobs" in line]
