@@ -48,11 +48,15 @@ class Reaper:
         """Reap. A round that begins after this call will do: however many ticks come at once, two rounds do for all."""
         wanted = self._begun + 1
         async with self._one_at_a_time:
-            if self._begun < wanted:
-                self._begun = wanted
-                await self._round()
+            if self._begun >= wanted:
+                return
+            self._begun = wanted
+            reconciled = await self._round()
+        # A browser that takes its time to start must not keep the next round waiting.
+        if reconciled:
+            await self._pool.refill()
 
-    async def _round(self) -> None:
+    async def _round(self) -> bool:
         async with self._database.connection() as connection:
             expired = await late.expire(connection, self._leases)
             missed = await late.miss_deadlines(connection, self._leases)
@@ -62,8 +66,6 @@ class Reaper:
             await self._forget(connection)
         lost = browsers.lost if browsers else []
         await self._publisher.publish(_once([*expired, *missed, *lost, *unsent, *forgotten]))
-        if browsers:
-            await self._pool.refill()
         logs.info(
             "reaped",
             expired=len(expired),
@@ -74,6 +76,7 @@ class Reaper:
             events_sent_late=len(unsent),
             events_sent_again=len(forgotten),
         )
+        return browsers is not None
 
     async def _forget(self, connection: Connection) -> None:
         days = self._retention_days
