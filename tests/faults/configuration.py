@@ -43,7 +43,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "light": {"actions": ACTIONS, "max_sessions": 8},
     "firefox": {"actions": ACTIONS, "max_sessions": 2},
 }
-WEIGHTS = {"plain": 35, "bound": 10, "codes": 14, "gate": 5, "light": 34, "firefox": 2}
+WEIGHTS = {"plain": 35, "bound": 10, "codes": 14, "gate": 8, "light": 31, "firefox": 2}
 """Of a hundred jobs. A browser of `light` is a small process with a browser's contract, one of `firefox` is Firefox."""
 
 TIMES: dict[str, dict[str, dict[str, float]]] = {

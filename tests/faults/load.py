@@ -46,6 +46,7 @@ class Load:
         self._more = more
         self._http = HttpClient()
         self._headers: dict[str, str] = {}
+        self._monitor = system.env["MONITOR_URL"]
         self._next = 0
         self._retryable: list[int] = []
 
@@ -125,14 +126,25 @@ class Load:
     async def _count(self, what: str, answer: Answer | None) -> None:
         self.counts[f"jobs {what}" if answer and answer.ok else f"jobs not {what}"] += 1
 
-    async def retry(self) -> None:
-        """Have cancelled jobs tried again, as operators do; send events that nobody can handle. For ever."""
+    async def operate(self) -> None:
+        """What operators do, and events that nobody can handle. For ever; what is paused is resumed in the end."""
         while True:
             await asyncio.sleep(0.5)
             await self._send_poison()
+            await self._pause_something()
+            await self._until_answered("POST", "/dead-letters:replay", None, self._monitor)
             if self._retryable:
                 job_id = self._retryable.pop(0)
                 await self._count("retried", await self._until_answered("POST", f"/jobs/{job_id}:retry", None))
+
+    async def _pause_something(self) -> None:
+        draw = self._lots.of("pause", len(self.poison))
+        what = draw.choice(["/accounts/GATE", *(f"/providers/{name}" for name in WEIGHTS)])
+        try:
+            await self._until_answered("POST", f"{what}:pause", {"reason": "as drawn"}, self._monitor)
+            await asyncio.sleep(draw.uniform(0.1, 0.8))
+        finally:
+            await self._until_answered("POST", f"{what}:resume", None, self._monitor)
 
     async def _send_poison(self) -> None:
         draw = self._lots.of("poison", len(self.poison))
@@ -151,9 +163,11 @@ class Load:
                 "POST", self._system.env["BROKER_URL"], seconds=CALL_SECONDS, headers=headers, json=body
             )
 
-    async def _until_answered(self, method: str, path: str, body: dict[str, Any] | None) -> Answer | None:
+    async def _until_answered(
+        self, method: str, path: str, body: dict[str, Any] | None, base: str | None = None
+    ) -> Answer | None:
         until = time.monotonic() + PATIENCE_SECONDS
-        url = self._system.env["SUBMIT_URL"] + path
+        url = (base or self._system.env["SUBMIT_URL"]) + path
         while time.monotonic() < until:
             with contextlib.suppress(Silence):
                 content = {} if body is None else {"json": body}

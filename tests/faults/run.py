@@ -113,7 +113,7 @@ async def run(order: Order, state: Path) -> Outcome:
 
 
 async def _suffer(load: Load, points: Points, outages: Outages) -> None:
-    async with _meanwhile(outages.run()), _meanwhile(load.retry()):
+    async with _meanwhile(outages.run()), _meanwhile(load.operate()):
         arming = asyncio.create_task(points.run())
         await load.run()
         # A few statements are rare, and the load makes them.

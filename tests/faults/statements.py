@@ -18,14 +18,15 @@ EXECUTED_BY = {
     "submit-job": ("SUBMIT", "CHANGE", "RETRY", "END_ATTEMPT", "FORGET", COMMIT),
     "provision-browser": (
         "CLAIM_JOBS", "READY", "GIVE_BACK", "KEEP_LEASE", "REPLACE", "END_ATTEMPT", "FORGET_BROWSER", "FORGET",
-        "NAME_MISSING", "WARM", "GIVE_UP", "KEEP", COMMIT,
+        "NAME_MISSING", "WARM", "GIVE_UP", "KEEP", "DROP", COMMIT,
     ),
-    "dispatch-job": ("HAND_OVER", "TAKE_BACK", "ACCEPTED", "HAND_OUT", "KEEP"),
+    "dispatch-job": ("HAND_OVER", "REFUSED", "TAKE_BACK", "ACCEPTED", "HAND_OUT", "KEEP", "DROP"),
     "issue-totp": ("HAND_OUT",),
     "callback": ("HEARTBEAT", "KEEP_EVIDENCE", "END_ATTEMPT", "FORGET"),
-    "notify": ("TAKE", "ACKNOWLEDGED", "PUT_OFF", "KEEP"),
+    "notify": ("TAKE", "ACKNOWLEDGED", "PUT_OFF", "KEEP", "DROP"),
+    "monitor": ("PAUSE", "RESUME", "REPLAY", "FORGET", COMMIT),
     "reap-idle": (
-        "END_ATTEMPT", "FORGET_BROWSER", "FORGET", "FORGET_JOBS", "FORGET_DEAD_LETTERS", "FORGET_STEPS", "KEEP",
+        "END_ATTEMPT", "FORGET_BROWSER", "FORGET", "FORGET_JOBS", "FORGET_DEAD_LETTERS", "FORGET_STEPS", "KEEP", "DROP",
         "NAME_MISSING", "GIVE_UP", "WARM", COMMIT,
     ),
 }  # fmt: skip
