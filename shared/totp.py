@@ -43,9 +43,16 @@ local function answer(account, step)
     return {'step', account, step, math.max(step * period - now, 0), (step + 1) * period - now}
 end
 
+local function keep(step)
+    redis.call('PEXPIRE', KEYS[1], math.max(step * period - now, 0) + 2 * period)
+end
+
 local mine = redis.call('HMGET', KEYS[1], 'account', 'step')
 local my_step = tonumber(mine[2])
-if my_step and my_step ~= used and my_step >= first then return answer(mine[1], my_step) end
+if my_step and my_step ~= used and my_step >= first then
+    keep(my_step) -- a write, so that WAIT counts it
+    return answer(mine[1], my_step)
+end
 
 local best, best_step, paused
 for i = 5, #ARGV do
@@ -64,7 +71,7 @@ local wait = best_step * period - now
 if wait > longest then return {'wait', math.ceil((wait - longest) / 1000)} end
 redis.call('SET', KEYS[2 * (best - 5) + 2], string.format('%.0f', best_step), 'PX', math.max(wait, 0) + 10 * period)
 redis.call('HSET', KEYS[1], 'account', ARGV[best], 'step', string.format('%.0f', best_step))
-redis.call('PEXPIRE', KEYS[1], math.max(wait, 0) + 2 * period)
+keep(best_step)
 return answer(ARGV[best], best_step)
 """
 
@@ -133,7 +140,7 @@ class TotpIssuer:
         return float(self._settings.totp_max_wait)
 
     async def issue(self, provider: Provider, attempt: Attempt) -> Code:
-        """A code for this attempt, after waiting for its turn. Raises Problem 409, 429 or 503."""
+        """A code for this attempt, after waiting for its turn. Raises Problem 409 or 503."""
         accounts = await self._accounts(provider, attempt)
         asked = time.monotonic()
         used = -1
@@ -162,14 +169,13 @@ class TotpIssuer:
             keys += [key(provider.name, "last", account), key(provider.name, "paused", account)]
         settings = self._settings
         least = min(settings.totp_min_validity, provider.totp_period / 2)
-        answer = await self._valkey.script(
+        answer = await self._valkey.replicated(
             RESERVE,
             keys,
             [int(provider.totp_period * 1000), int(least * 1000), settings.totp_max_wait * 1000, used, *accounts],
         )
         match answer:
             case ["step", account, step, wait, lives]:
-                await self._valkey.replicated()
                 return _Reservation(str(account), int(step), int(wait) / 1000, int(lives) / 1000)
             case ["paused", seconds]:
                 raise _not_now(
