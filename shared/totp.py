@@ -81,7 +81,7 @@ SELECT account FROM jobs
 WHERE id = %(job_id)s AND attempt = %(attempt)s AND provider = %(provider)s AND state IN ('dispatching', 'running')
 """
 
-# Give a step to an attempt: only while it is live, and only if no other attempt ever had it.
+# Give a step to an attempt: only while it is live, and only if no other attempt ever had it; nor it, if it is refused.
 HAND_OUT: LiteralString = """
 WITH live AS (
     UPDATE jobs SET account = %(account)s
@@ -91,7 +91,7 @@ WITH live AS (
     INSERT INTO totp_steps (account, step, job_id, attempt)
     SELECT %(account)s, %(step)s, id, attempt FROM live
     ON CONFLICT (account, step) DO UPDATE SET issued_at = totp_steps.issued_at
-        WHERE (totp_steps.job_id, totp_steps.attempt) = (EXCLUDED.job_id, EXCLUDED.attempt)
+        WHERE (totp_steps.job_id, totp_steps.attempt) = (EXCLUDED.job_id, EXCLUDED.attempt) AND NOT %(refused)s
     RETURNING step
 ), noted AS (
     INSERT INTO history (job_id, attempt, event, from_state, to_state, detail)
@@ -139,8 +139,8 @@ class TotpIssuer:
         """How long a code may have to be waited for."""
         return float(self._settings.totp_max_wait)
 
-    async def issue(self, provider: Provider, attempt: Attempt) -> Code:
-        """A code for this attempt, after waiting for its turn. Raises Problem 409 or 503."""
+    async def issue(self, provider: Provider, attempt: Attempt, *, refused: bool = False) -> Code:
+        """A code for this attempt, in its turn; if `refused`, one it never had. Raises Problem 409 or 503."""
         accounts = await self._accounts(provider, attempt)
         asked = time.monotonic()
         used = -1
@@ -150,7 +150,7 @@ class TotpIssuer:
             await asyncio.sleep(reservation.wait_seconds)
             left = reservation.lives_seconds - (time.monotonic() - reserved)
             # A process that was stopped meanwhile may wake too late for its step.
-            if left > 0 and await self._hand_out(provider, attempt, reservation, time.monotonic() - asked):
+            if left > 0 and await self._hand_out(provider, attempt, reservation, refused, time.monotonic() - asked):
                 return self._code(provider, reservation, left)
             used = reservation.step
         raise Unavailable("the order of login codes")
@@ -187,7 +187,9 @@ class TotpIssuer:
             case _:
                 raise Unavailable("Valkey")
 
-    async def _hand_out(self, provider: Provider, attempt: Attempt, reservation: _Reservation, waited: float) -> bool:
+    async def _hand_out(
+        self, provider: Provider, attempt: Attempt, reservation: _Reservation, refused: bool, waited: float
+    ) -> bool:
         detail: dict[str, logs.Scalar] = {
             "account": reservation.account,
             "step": reservation.step,
@@ -199,6 +201,7 @@ class TotpIssuer:
             "provider": provider.name,
             "account": reservation.account,
             "step": reservation.step,
+            "refused": refused,
             "detail": Jsonb(detail),
         }
         async with self._database.connection() as connection:
