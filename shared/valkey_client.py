@@ -41,7 +41,11 @@ class Valkey:
         if settings.valkey_sentinels:
             from shared.sentinels import Sentinels
 
-            asking = {"socket_timeout": SENTINEL_SECONDS, "socket_connect_timeout": SENTINEL_SECONDS}
+            asking = {
+                "socket_timeout": SENTINEL_SECONDS,
+                "socket_connect_timeout": SENTINEL_SECONDS,
+                "decode_responses": True,
+            }
             sentinels = [(host, int(port)) for host, _, port in (s.rpartition(":") for s in settings.valkey_sentinels)]
             known = Sentinels(sentinels, sentinel_kwargs=asking, **options)  # type: ignore[no-untyped-call]
             self._sentinels = known.sentinels
