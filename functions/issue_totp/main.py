@@ -53,7 +53,7 @@ async def issue(request: Request) -> Response:
         raise too_many(wait, f"too many codes asked for in this attempt; wait {wait} s")
     if wish.rejected:
         await LOCKOUT.rejected(provider.name, attempt.job_id, attempt.attempt)
-    code = await TOTP.issue(provider, attempt)
+    code = await TOTP.issue(provider, attempt, refused=wish.rejected)
     body = {
         "code": code.code,
         "account": code.account,

@@ -168,6 +168,16 @@ async def test_a_refused_code_is_not_given_again(quick: Stage) -> None:
     assert len(await quick.rows("SELECT DISTINCT step FROM totp_steps")) == 2
 
 
+async def test_a_refused_code_is_not_given_again_by_an_emptied_valkey(slow: Stage, valkey_server: ValkeyServer) -> None:
+    """Valkey no longer knows which code the attempt had; the ledger does."""
+    ((_, token),) = await running(slow, "octotel", 1)
+    await asyncio.sleep(SLOW_PERIOD - time.time() % SLOW_PERIOD)  # both ask in one time step
+    first = (await ask(slow, token)).json()
+    with valkey_server.client() as client:
+        client.flushall()
+    assert (await ask(slow, token, rejected=True)).json()["expires_at"] > first["expires_at"]
+
+
 async def test_a_queue_that_is_too_long_is_refused_at_once(
     database_url: str, valkey_settings: dict[str, str], tmp_path: Path
 ) -> None:
