@@ -21,7 +21,7 @@ from shared.tokens import Scope
 from tests.functions.refusals import refusal, unchanged
 from tests.functions.stage import CLIENT_SECRET, FUNCTIONS, PASSWORD, SIGNING_KEY, Stage, keyring, open_stage
 
-OPEN = {"/", "/auth/token", "/health", "/health/live", "/health/ready"}
+OPEN = {"/", "/auth/token", "/health", "/health/live", "/health/ready", "/openapi.json"}
 OTHER_KEY = "another-signing-key-0123456789abcdefghij"
 HOUR = timedelta(hours=1)
 
