@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functions_framework.aio
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -12,6 +12,7 @@ from shared.config import DatabaseSettings, TokenSettings, TotpSettings, load
 from shared.db import Database
 from shared.http import Problem, application, parse, route, too_many
 from shared.lockout import Lockout
+from shared.operation import WORKER, Answer, Body, Operation
 from shared.providers import Provider
 from shared.ratelimit import RateLimiter
 from shared.tokens import Attempt, Keyring
@@ -28,9 +29,18 @@ class Settings(DatabaseSettings, TokenSettings, TotpSettings):
 class CodeRequest(BaseModel):
     """`rejected`: the portal refused the code of the last answer, give another one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}, {"rejected": True}]})
 
     rejected: bool = False
+
+
+class LoginCode(BaseModel):
+    """The code, for this account, that no other attempt is given."""
+
+    code: str
+    account: str
+    expires_at: AwareDatetime
+    valid_for_seconds: float
 
 
 SETTINGS = load(Settings)
@@ -82,7 +92,15 @@ async def ready() -> None:
     await VALKEY.ping()
 
 
-APPLICATION = application([route("POST", "/totp/{provider}", issue)], ready)
+ISSUE = Operation(
+    summary="A login code that nobody else gets",
+    description="Waits for the account's turn. 503 with code queue_full or paused: ask again after Retry-After.",
+    who=WORKER,
+    body=Body(CodeRequest, required=False),
+    answers={200: Answer(LoginCode, headers=("Cache-Control",))},
+    refuses=[404, 409],
+)
+APPLICATION = application([route("POST", "/totp/{provider}", issue, ISSUE)], ready, about=__doc__)
 
 
 @functions_framework.aio.http

@@ -12,8 +12,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
+from functions.monitor.models import BrowserServices, Status
 from functions.monitor.operators import Operators
-from functions.monitor.routes import OperatorRoutes, part
+from functions.monitor.routes import OperatorRoutes
 from shared import logs
 from shared.auth import Gate
 from shared.config import (
@@ -27,9 +28,10 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import PING, not_handled, receive
-from shared.http import Problem, application, home_page, invalid, route
+from shared.events import PING, not_handled, receive, takes_events
+from shared.http import HOME, Part, Problem, application, home_page, invalid, query, route
 from shared.http_client import HttpClient, Silence
+from shared.operation import Answer, Operation
 from shared.outbox import Publisher
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
@@ -92,11 +94,11 @@ async def metrics(request: Request) -> Response:
 async def browser_services(request: Request) -> Response:
     """GET /browser-services"""
     await GATE.caller(request, Scope.MONITOR_READ)
-    limit, after = part(request)
-    if after and not BROWSER_NAME.fullmatch(after):
+    part = query(request, Part)
+    if part.cursor and not BROWSER_NAME.fullmatch(part.cursor):
         raise invalid("cursor", "not one of ours; send next_cursor of the page before, unchanged")
     async with DATABASE.connection() as connection:
-        browsers, cursor = await figures.read_browsers(connection, limit, after)
+        browsers, cursor = await figures.read_browsers(connection, part.limit, part.cursor)
     return JSONResponse({"items": browsers, "next_cursor": cursor})
 
 
@@ -136,16 +138,29 @@ async def ready() -> None:
     await VALKEY.ping()
 
 
+READ = Scope.MONITOR_READ
+TICK = takes_events("Report our health to Oracle, where that is wished", PING)
+STATUS = Operation(summary="Providers, jobs and backlogs", who=READ, answers={200: Answer(Status)})
+METRICS = Operation(
+    summary="The same figures for Prometheus", who=READ, answers={200: Answer(media=CONTENT_TYPE_LATEST)}
+)
+BROWSERS = Operation(
+    summary="Browsers and the attempts that they belong to, by name",
+    who=READ,
+    query=Part,
+    answers={200: Answer(BrowserServices)},
+)
 APPLICATION = application(
     [
-        route("GET", "/", home),
-        route("POST", "/", tick),
-        route("GET", "/status", status),
-        route("GET", "/metrics", metrics),
-        route("GET", "/browser-services", browser_services),
+        route("GET", "/", home, HOME),
+        route("POST", "/", tick, TICK),
+        route("GET", "/status", status, STATUS),
+        route("GET", "/metrics", metrics, METRICS),
+        route("GET", "/browser-services", browser_services, BROWSERS),
         *OperatorRoutes(GATE, OPERATORS).all(),
     ],
     ready,
+    about=__doc__,
 )
 
 

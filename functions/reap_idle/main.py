@@ -23,7 +23,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import PING, keep, not_handled, receive
+from shared.events import PING, keep, not_handled, receive, takes_events
 from shared.http import Problem, application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
@@ -88,7 +88,8 @@ async def _keep_dead_letter(event: CloudEvent) -> None:
     )
 
 
-APPLICATION = application([route("POST", "/", tick)], DATABASE.ping)
+EVENT = takes_events("Reap; or keep an event that the broker could not deliver", PING)
+APPLICATION = application([route("POST", "/", tick, EVENT)], DATABASE.ping, about=__doc__)
 
 
 @functions_framework.aio.http

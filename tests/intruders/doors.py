@@ -16,7 +16,7 @@ from tests.functions.stage import FUNCTIONS, Stage, keyring
 from tests.functions.test_dead_letters import letter
 
 HOUR = timedelta(hours=1)
-HEALTH = {("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready")}
+HEALTH = {("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/openapi.json")}
 OPEN = {("submit_job", "GET", "/"), ("submit_job", "POST", "/auth/token"), ("monitor", "GET", "/")}
 """Beside the health routes: these say who they are, or make tokens."""
 EVENTS = {"provision_browser", "dispatch_job", "notify", "reap_idle", "monitor"}
