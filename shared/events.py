@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -31,6 +31,8 @@ from shared.tracing import continued, trace_id
 
 SOURCE = "/rpa/orchestrator"
 EVENT_LIMIT = 64 * 1024
+TYPE_SHOWN = 200
+"""Characters of a stranger's type that answers and logs repeat."""
 STRUCTURED = "application/cloudevents+json"
 
 # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#type-system
@@ -130,10 +132,15 @@ def _has_id(headers: Mapping[str, str], body: bytes) -> bool:
     return isinstance(members, dict) and isinstance(members.get("id"), str) and bool(members["id"].strip())
 
 
+def not_handled(event: CloudEvent, expected: Iterable[str]) -> str:
+    """Why an event of this type is refused."""
+    return f"type: {str(event['type'])[:TYPE_SHOWN]} is not handled here; expected {', '.join(expected)}"
+
+
 def doorbell(event: CloudEvent, types: Collection[Type]) -> Doorbell:
     """The event as one of ours. Raises Poison."""
     if event["type"] not in list(types):
-        raise Poison(f"type: {event['type']} is not handled here; expected {', '.join(types)}")
+        raise Poison(not_handled(event, types))
     try:
         ids = _Ids.model_validate(event.data, strict=True)
     except ValidationError as error:
@@ -170,6 +177,6 @@ def endpoint(
 async def keep(database: Database, event: CloudEvent, destination: str, reason: str) -> None:
     """Put an event that nobody could handle into the dead-letter table, once however often it comes."""
     attributes: dict[str, Any] = dict(event.get_attributes())
-    logs.warning("dead letter", event_type=attributes["type"], destination=destination, reason=reason)
+    logs.warning("dead letter", event_type=str(attributes["type"])[:TYPE_SHOWN], destination=destination, reason=reason)
     async with database.connection() as connection:
         await dead_letters.keep(connection, attributes, event.data, destination, reason)

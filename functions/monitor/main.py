@@ -27,7 +27,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import PING, receive
+from shared.events import PING, not_handled, receive
 from shared.http import Problem, application, home_page, invalid, route
 from shared.http_client import HttpClient, Silence
 from shared.outbox import Publisher
@@ -36,6 +36,7 @@ from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
 PER_MINUTE = 600
+REPORTS_PER_MINUTE = 6
 BROWSER_NAME = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 
 
@@ -60,7 +61,8 @@ logs.configure("monitor", SETTINGS.log_level)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
-GATE = Gate(Keyring(SETTINGS), RateLimiter(VALKEY), PER_MINUTE)
+LIMITER = RateLimiter(VALKEY)
+GATE = Gate(Keyring(SETTINGS), LIMITER, PER_MINUTE)
 OPERATORS = Operators(
     DATABASE, VALKEY, Publisher(SETTINGS, DATABASE, HTTP), SETTINGS.providers, SETTINGS.totp_min_validity
 )
@@ -102,9 +104,13 @@ async def tick(request: Request) -> Response:
     """POST /: the PingSource's tick; reports our health to Oracle where that is wished."""
     event = await receive(request)
     if event["type"] != PING:
-        raise Problem(422, f"type: {event['type']} is not handled here; expected {PING}", code="poison")
+        raise Problem(422, not_handled(event, [PING]), code="poison")
     if SETTINGS.health_report_enabled and SETTINGS.health_report_endpoint:
-        await _report(SETTINGS.health_report_endpoint)
+        # Anybody in the cluster can send a tick.
+        if await LIMITER.wait("health-report", REPORTS_PER_MINUTE):
+            logs.info("health not reported", reason="more ticks than the schedule can have sent")
+        else:
+            await _report(SETTINGS.health_report_endpoint)
     return Response(status_code=204)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from functions.reap_idle import queries
@@ -16,6 +18,7 @@ from shared.events import Doorbell
 from shared.jobs import State, fail_attempt
 
 PAGE = 200
+DELETIONS_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +52,9 @@ async def reconcile(connection: Connection, browsers: Browsers, pool: WarmPool, 
 
 async def _left_over(connection: Connection, browsers: Browsers) -> int:
     rows = await (await connection.execute(queries.LEFT_OVER, {"limit": PAGE})).fetchall()
-    for (name,) in rows:
-        await browsers.delete(name)
+    names = [name for (name,) in rows]
+    await _delete(browsers, names)
+    for name in names:
         await connection.execute(FORGET_BROWSER, {"name": name})
     return len(rows)
 
@@ -61,8 +65,21 @@ async def _orphans(connection: Connection, browsers: Browsers, names: list[str])
     orphans = set(names) - {row[0] for row in rows}
     for name in sorted(orphans):
         logs.warning("orphaned browser deleted", browser=name)
-        await browsers.delete(name)
+    await _delete(browsers, orphans)
     return len(orphans)
+
+
+async def _delete(browsers: Browsers, names: Collection[str]) -> None:
+    """Delete all, a few at once. Raises BrowsersUnavailable once every one was tried."""
+    places = asyncio.Semaphore(DELETIONS_AT_ONCE)
+
+    async def delete(name: str) -> None:
+        async with places:
+            await browsers.delete(name)
+
+    for outcome in await asyncio.gather(*map(delete, names), return_exceptions=True):
+        if outcome:
+            raise outcome
 
 
 async def _check(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from functions.reap_idle import late, queries
@@ -40,9 +41,18 @@ class Reaper:
         self._providers = providers
         self._reports = reports
         self._retention_days = retention_days
+        self._one_at_a_time = asyncio.Lock()
+        self._begun = 0
 
     async def __call__(self) -> None:
-        """Reap once and publish what came of it."""
+        """Reap. A round that begins after this call will do: however many ticks come at once, two rounds do for all."""
+        wanted = self._begun + 1
+        async with self._one_at_a_time:
+            if self._begun < wanted:
+                self._begun = wanted
+                await self._round()
+
+    async def _round(self) -> None:
         async with self._database.connection() as connection:
             expired = await late.expire(connection, self._leases)
             missed = await late.miss_deadlines(connection, self._leases)

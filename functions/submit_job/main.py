@@ -13,6 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from functions.submit_job import store
 from functions.submit_job.accounts import Accounts, Client
+from functions.submit_job.guessing import Guard
 from functions.submit_job.models import (
     BatchRequest,
     Items,
@@ -57,6 +58,13 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, L
     admin_password: SecretStr = Field(description="the administrator's password, plain or an argon2 hash")
     api_clients: Json[dict[str, Client]] = Field(default_factory=dict, description="programs that may call, as JSON")
     token_lifetime: int = Field(3600, ge=60, le=86400, description="seconds a token is good for")
+    trusted_proxies: int = Field(
+        0,
+        ge=0,
+        le=10,
+        description="proxies that append to X-Forwarded-For, from the one that appends the caller's address on; "
+        "0: no caller's address is known",
+    )
     rate_limit_per_minute: int = Field(6000, ge=1, description="requests a caller may make in a minute")
 
 
@@ -70,7 +78,13 @@ KEYRING = Keyring(SETTINGS)
 LIMITER = RateLimiter(VALKEY)
 GATE = Gate(KEYRING, LIMITER, SETTINGS.rate_limit_per_minute)
 ADMIN = Client(secret=SETTINGS.admin_password, scopes=tuple(Scope))
-ACCOUNTS = Accounts({**SETTINGS.api_clients, SETTINGS.admin_username: ADMIN}, KEYRING, LIMITER, SETTINGS.token_lifetime)
+ACCOUNTS = Accounts(
+    {**SETTINGS.api_clients, SETTINGS.admin_username: ADMIN},
+    KEYRING,
+    Guard(LIMITER, VALKEY),
+    lifetime=SETTINGS.token_lifetime,
+    proxies=SETTINGS.trusted_proxies,
+)
 
 
 async def token(request: Request) -> Response:
