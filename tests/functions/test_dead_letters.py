@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
 from shared.events import SOURCE, Doorbell, Type
 from tests.functions.refusals import refusal, unchanged
 from tests.functions.stage import Stage
+from tests.functions.test_pauses import waiting
 
 KEEP = """
 INSERT INTO dead_letters (event_source, event_id, event_type, destination, reason, event)
@@ -103,6 +105,17 @@ async def test_replaying_twice_is_harmless(stage: Stage) -> None:
         assert (await replay(stage, number)).status_code == 200
         assert await replay_all(stage) == {"replayed": 0, "more": False}
     assert [report["job_id"] for report in stage.ords.reports] == [bell.job_id]
+
+
+async def test_two_who_replay_at_once_replay_once(stage: Stage) -> None:
+    """Who comes second finds nothing left to replay."""
+    number = await letter(stage, await submitted(stage))
+    async with await psycopg.AsyncConnection.connect(stage.settings["DATABASE_URL"]) as other:
+        await other.execute("SELECT FROM dead_letters WHERE id = %s FOR UPDATE", (number,))
+        both = [asyncio.create_task(replay_all(stage)) for _ in range(2)]
+        await waiting(stage, 2)
+        await other.rollback()
+        assert sorted([(await each)["replayed"] for each in both]) == [0, 1]
 
 
 async def test_a_replay_of_what_is_over_changes_nothing(stage: Stage) -> None:
