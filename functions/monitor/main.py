@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
+from functions.monitor.diagnosis import diagnose
 from shared import logs
 from shared.auth import Gate
 from shared.config import BaseUrl, DatabaseSettings, ProviderSettings, TokenSettings, ValkeySettings, load
@@ -86,6 +87,12 @@ async def browser_services(request: Request) -> Response:
     return JSONResponse({"items": browsers, "next_cursor": cursor})
 
 
+async def diagnosis(request: Request) -> Response:
+    """GET /diagnosis"""
+    await GATE.caller(request, Scope.MONITOR_READ)
+    return JSONResponse(await diagnose(SETTINGS, VALKEY))
+
+
 async def tick(request: Request) -> Response:
     """POST /: the PingSource's tick; reports our health to Oracle where that is wished."""
     event = await receive(request)
@@ -125,6 +132,7 @@ APPLICATION = application(
         route("GET", "/status", status),
         route("GET", "/metrics", metrics),
         route("GET", "/browser-services", browser_services),
+        route("GET", "/diagnosis", diagnosis),
     ],
     ready,
 )

@@ -28,3 +28,9 @@ SELECT b.name, b.job_id, b.attempt, j.provider, j.state AS status, b.created_at,
 FROM browsers b LEFT JOIN jobs j ON j.id = b.job_id AND j.attempt = b.attempt
 WHERE b.name > %(after)s ORDER BY b.name LIMIT %(limit)s
 """
+
+# The database's clock.
+CLOCK: LiteralString = "SELECT clock_timestamp()"
+
+# The migrations that it has.
+MIGRATIONS: LiteralString = "SELECT migration_id FROM _yoyo_migration"
