@@ -237,10 +237,15 @@ class LockoutSettings(ValkeySettings):
     totp_pause: int = Field(900, ge=1, le=86400, description="seconds an account is paused after that")
 
 
-class TotpSettings(ProviderSettings, LockoutSettings):
-    """What makes login codes: one seed per account."""
+class CodeSettings(BaseSettings):
+    """When a code is too old to be given out."""
 
     totp_min_validity: int = Field(5, ge=0, le=25, description="seconds a code must still live when given out")
+
+
+class TotpSettings(ProviderSettings, LockoutSettings, CodeSettings):
+    """What makes login codes: one seed per account."""
+
     totp_max_wait: int = Field(240, ge=0, le=280, description="seconds a request waits for its turn at most")
     seeds: dict[str, Seed] = Field({}, validate_default=True, description="each account's <PREFIX>_TOTP_SECRET")
 

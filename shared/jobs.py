@@ -30,6 +30,9 @@ class State(StrEnum):
     CANCELLED = "cancelled"
 
 
+ADMISSION_LOCK = 0x5250_4102
+"""Held by who admits jobs and by who says what may be admitted: what was said holds from the answer on."""
+
 LIVE = (State.PROVISIONING, State.DISPATCHING, State.RUNNING)
 TERMINAL = (State.COMPLETED, State.FAILED, State.CANCELLED)
 

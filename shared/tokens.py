@@ -34,6 +34,8 @@ class Scope(StrEnum):
     JOBS_READ = "jobs:read"
     JOBS_UPDATE = "jobs:update"
     MONITOR_READ = "monitor:read"
+    OPERATE = "operate"
+    """Pause, resume and replay."""
     ADMIN = "admin"
     """Everything."""
 

@@ -27,6 +27,8 @@ from shared.tokens import Attempt
 from shared.valkey_client import Valkey
 
 CONFLICTS_TOLERATED = 20
+PAUSED_SECONDS = 60
+"""When to ask again for a code of an account that an operator paused."""
 
 # Reserve a step: {"step", account, step, milliseconds to wait, milliseconds it lives}, or {"wait"|"paused", seconds}.
 # KEYS: the attempt's reservation, then for each account its last step and its pause.
@@ -68,13 +70,14 @@ redis.call('PEXPIRE', KEYS[1], math.max(wait, 0) + 2 * period)
 return answer(ARGV[best], best_step)
 """
 
-# The attempt's provider and bound account while it is live.
+# The attempt's bound account while it is live, and the accounts that operators paused.
 LIVE_ATTEMPT: LiteralString = """
-SELECT account FROM jobs
+SELECT account, ARRAY(SELECT name FROM pauses WHERE kind = 'account') FROM jobs
 WHERE id = %(job_id)s AND attempt = %(attempt)s AND provider = %(provider)s AND state IN ('dispatching', 'running')
 """
 
-# Give a step to an attempt: only while it is live, and only if no other attempt ever had it.
+# Give a step to an attempt: only while it is live, only of an account that is not paused, and only if no other attempt
+# ever had it.
 HAND_OUT: LiteralString = """
 WITH live AS (
     UPDATE jobs SET account = %(account)s
@@ -83,6 +86,7 @@ WITH live AS (
 ), given AS (
     INSERT INTO totp_steps (account, step, job_id, attempt)
     SELECT %(account)s, %(step)s, id, attempt FROM live
+    WHERE NOT EXISTS (SELECT FROM pauses WHERE kind = 'account' AND name = %(account)s)
     ON CONFLICT (account, step) DO UPDATE SET issued_at = totp_steps.issued_at
         WHERE (totp_steps.job_id, totp_steps.attempt) = (EXCLUDED.job_id, EXCLUDED.attempt)
     RETURNING step
@@ -134,10 +138,10 @@ class TotpIssuer:
 
     async def issue(self, provider: Provider, attempt: Attempt) -> Code:
         """A code for this attempt, after waiting for its turn. Raises Problem 409, 429 or 503."""
-        accounts = await self._accounts(provider, attempt)
         asked = time.monotonic()
         used = -1
         for _ in range(CONFLICTS_TOLERATED):
+            accounts = await self._accounts(provider, attempt)
             reservation = await self._reserve(provider, attempt, accounts, used)
             reserved = time.monotonic()
             await asyncio.sleep(reservation.wait_seconds)
@@ -154,7 +158,11 @@ class TotpIssuer:
             row = await (await connection.execute(LIVE_ATTEMPT, values)).fetchone()
         if row is None:
             raise StaleAttempt
-        return [row[0]] if row[0] and provider.binds_accounts else [a.credentials for a in provider.accounts]
+        bound, paused = row
+        names = [bound] if bound and provider.binds_accounts else [a.credentials for a in provider.accounts]
+        if free := [name for name in names if name not in paused]:
+            return free
+        raise _not_now("paused", f"paused by an operator: {', '.join(names)}", PAUSED_SECONDS)
 
     async def _reserve(self, provider: Provider, attempt: Attempt, accounts: Sequence[str], used: int) -> _Reservation:
         keys = [key(provider.name, "reserved", f"{attempt.job_id}:{attempt.attempt}")]
@@ -200,7 +208,7 @@ class TotpIssuer:
         live, given = row or (0, 0)
         if not live:
             raise StaleAttempt
-        logs.info("totp issued" if given else "totp step taken already", provider=provider.name, **detail)
+        logs.info("totp issued" if given else "totp step not given", provider=provider.name, **detail)
         return bool(given)
 
     def _code(self, provider: Provider, reservation: _Reservation, left: float) -> Code:

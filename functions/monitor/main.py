@@ -1,4 +1,4 @@
-"""monitor: what people, Prometheus and Oracle want to know."""
+"""monitor: what people, Prometheus and Oracle want to know, and what operators do about it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,25 @@ from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
 from functions.monitor.diagnosis import diagnose
+from functions.monitor.operators import Operators
+from functions.monitor.routes import OperatorRoutes, part
 from shared import logs
 from shared.auth import Gate
-from shared.config import BaseUrl, DatabaseSettings, ProviderSettings, TokenSettings, ValkeySettings, load
+from shared.config import (
+    BaseUrl,
+    CodeSettings,
+    DatabaseSettings,
+    EventSettings,
+    ProviderSettings,
+    TokenSettings,
+    ValkeySettings,
+    load,
+)
 from shared.db import Database
 from shared.events import PING, receive
-from shared.http import Problem, application, home_page, invalid, page_limit, route
+from shared.http import Problem, application, home_page, invalid, route
 from shared.http_client import HttpClient, Silence
+from shared.outbox import Publisher
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
@@ -28,7 +40,7 @@ PER_MINUTE = 600
 BROWSER_NAME = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 
 
-class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings):
+class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings, EventSettings, CodeSettings):
     """What this function needs."""
 
     health_report_enabled: bool = False
@@ -50,6 +62,9 @@ DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
 GATE = Gate(Keyring(SETTINGS), RateLimiter(VALKEY), PER_MINUTE)
+OPERATORS = Operators(
+    DATABASE, VALKEY, Publisher(SETTINGS, DATABASE, HTTP), SETTINGS.providers, SETTINGS.totp_min_validity
+)
 
 
 async def home(_request: Request) -> Response:
@@ -76,10 +91,7 @@ async def metrics(request: Request) -> Response:
 async def browser_services(request: Request) -> Response:
     """GET /browser-services"""
     await GATE.caller(request, Scope.MONITOR_READ)
-    query = dict(request.query_params)
-    if unknown := set(query) - {"limit", "cursor"}:
-        raise invalid(min(unknown), "unknown; use limit, cursor")
-    limit, after = page_limit(query.get("limit")), query.get("cursor", "")
+    limit, after = part(request)
     if after and not BROWSER_NAME.fullmatch(after):
         raise invalid("cursor", "not one of ours; send next_cursor of the page before, unchanged")
     async with DATABASE.connection() as connection:
@@ -133,6 +145,7 @@ APPLICATION = application(
         route("GET", "/metrics", metrics),
         route("GET", "/browser-services", browser_services),
         route("GET", "/diagnosis", diagnosis),
+        *OperatorRoutes(GATE, OPERATORS).all(),
     ],
     ready,
 )

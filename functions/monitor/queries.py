@@ -15,7 +15,7 @@ FROM jobs GROUP BY provider, state ORDER BY provider, state
 BACKLOG: LiteralString = """
 SELECT (SELECT count(*) FROM outbox)::int AS outbox,
     COALESCE((SELECT extract(epoch FROM now() - min(created_at)) FROM outbox), 0)::float AS outbox_age_seconds,
-    (SELECT count(*) FROM dead_letters)::int AS dead_letters,
+    (SELECT count(*) FROM dead_letters WHERE replayed_at IS NULL OR last_at > replayed_at)::int AS dead_letters,
     (SELECT count(*) FROM jobs WHERE finished_at IS NOT NULL AND reported_at IS NULL)::int AS reports_outstanding,
     (SELECT count(*) FROM jobs WHERE lease_expires_at < now())::int AS leases_expired,
     (SELECT count(*) FROM browsers)::int AS browsers,
@@ -34,3 +34,104 @@ CLOCK: LiteralString = "SELECT clock_timestamp()"
 
 # The migrations that it has.
 MIGRATIONS: LiteralString = "SELECT migration_id FROM _yoyo_migration"
+
+# Providers with their pauses, and what runs and waits there.
+PROVIDERS: LiteralString = """
+SELECT p.name, to_jsonb(pauses) AS paused, live.jobs AS live, pending.*
+FROM unnest(%(names)s::text[]) AS p (name)
+LEFT JOIN pauses ON pauses.kind = 'provider' AND pauses.name = p.name
+CROSS JOIN LATERAL (
+    SELECT count(*)::int AS jobs FROM jobs
+    WHERE provider = p.name AND state IN ('provisioning', 'dispatching', 'running')
+) live
+CROSS JOIN LATERAL (
+    SELECT count(*)::int AS pending, COALESCE(extract(epoch FROM
+            now() - min(run_after) FILTER (WHERE run_after <= now())
+        ), 0)::float AS oldest_waiting_seconds
+    FROM jobs WHERE provider = p.name AND state = 'pending'
+) pending
+ORDER BY p.name
+"""
+
+# Accounts that operators paused.
+PAUSED_ACCOUNTS: LiteralString = "SELECT name, to_jsonb(pauses) FROM pauses WHERE kind = 'account'"
+
+# Pause; the last one who does so says why.
+PAUSE: LiteralString = """
+INSERT INTO pauses (kind, name, reason, paused_by) VALUES (%(kind)s, %(name)s, %(reason)s, %(by)s)
+ON CONFLICT (kind, name) DO UPDATE SET reason = EXCLUDED.reason, paused_by = EXCLUDED.paused_by, paused_at = now()
+"""
+
+# Lift a pause, and ring for the first due job of each provider that it may have held back.
+RESUME: LiteralString = """
+WITH lifted AS (
+    DELETE FROM pauses WHERE kind = %(kind)s AND name = %(name)s
+), due AS (
+    SELECT job.* FROM unnest(%(providers)s::text[]) AS p (name)
+    CROSS JOIN LATERAL (
+        SELECT id, attempt, traceparent FROM jobs WHERE state = 'pending' AND provider = p.name AND run_after <= now()
+        ORDER BY priority DESC, id LIMIT 1
+    ) job
+), announced AS (
+    INSERT INTO outbox (type, job_id, attempt, traceparent)
+    SELECT 'rpa.job.submitted.v1', id, attempt, traceparent FROM due
+    ON CONFLICT DO NOTHING
+)
+SELECT 'rpa.job.submitted.v1', id, attempt, traceparent FROM due
+"""
+
+# Letters with the happening that they announce. `refusal` says why one cannot be replayed: a happening of ours has
+# our source, and the id that Doorbell derives from type, job and attempt. What is no number of ours is never cast.
+_LETTERS: LiteralString = """
+SELECT d.id, d.event_id, d.event_source, d.event_type, d.destination, d.reason, d.times, d.first_at, d.last_at,
+    d.replayed_at, d.replayed_by, d.event, said.job_id, said.attempt, jobs.traceparent,
+    CASE WHEN d.replayed_at IS NULL OR d.last_at > d.replayed_at THEN 'open' ELSE 'replayed' END AS status,
+    CASE WHEN d.event_type <> ALL (%(types)s) THEN 'foreign'
+        WHEN (d.event_source = %(source)s AND d.event_id = left(encode(sha256(
+            convert_to(d.event_type, 'UTF8') || '\\x00' || convert_to(said.job_id::text, 'UTF8')
+            || '\\x00' || convert_to(said.attempt::text, 'UTF8')), 'hex'), 32)) IS NOT TRUE THEN 'forged'
+        WHEN jobs.id IS NULL THEN 'job_gone' END AS refusal
+FROM dead_letters d
+CROSS JOIN LATERAL (
+    SELECT d.event -> 'data' ->> 'job_id' AS job_id, d.event -> 'data' ->> 'attempt' AS attempt
+) raw
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN raw.job_id ~ '^[1-9][0-9]{0,17}$' THEN raw.job_id::bigint END AS job_id,
+        CASE WHEN raw.attempt ~ '^[1-9][0-9]{0,2}$' THEN raw.attempt::int END AS attempt
+) said
+LEFT JOIN jobs ON jobs.id = said.job_id
+"""
+
+# One page of letters, newest first.
+LETTERS: LiteralString = (
+    _LETTERS + "WHERE %(before)s::bigint IS NULL OR d.id < %(before)s ORDER BY d.id DESC LIMIT %(limit)s"
+)
+
+# One letter.
+LETTER: LiteralString = _LETTERS + "WHERE d.id = %(id)s"
+
+# Put what open letters announce into the outbox again, one letter or the oldest ones; who is faster does it alone.
+REPLAY: LiteralString = (
+    "WITH letter AS ("
+    + _LETTERS
+    + """
+    WHERE %(id)s::bigint IS NULL OR d.id = %(id)s
+), chosen AS (
+    SELECT * FROM letter WHERE status = 'open' AND refusal IS NULL ORDER BY id LIMIT %(limit)s
+), marked AS (
+    UPDATE dead_letters d SET replayed_at = now(), replayed_by = %(by)s FROM chosen
+    WHERE d.id = chosen.id AND (d.replayed_at IS NULL OR d.last_at > d.replayed_at)
+    RETURNING chosen.event_type, chosen.job_id, chosen.attempt, chosen.traceparent
+), announced AS (
+    INSERT INTO outbox (type, job_id, attempt, traceparent)
+    SELECT * FROM marked
+    ON CONFLICT DO NOTHING
+)
+SELECT * FROM marked
+"""
+)
+
+# Whether any letter is left that could be replayed.
+REPLAYABLE: LiteralString = (
+    "SELECT EXISTS (SELECT FROM (" + _LETTERS + ") letter WHERE status = 'open' AND refusal IS NULL) AS more"
+)

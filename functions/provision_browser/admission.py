@@ -11,9 +11,9 @@ from psycopg.types.json import Jsonb
 from functions.provision_browser import queries
 from shared.browsers.warm import WARM_SECONDS
 from shared.db import ONE_AT_A_TIME, Connection
+from shared.jobs import ADMISSION_LOCK
 from shared.providers import Provider
 
-ADMISSION_LOCK = 0x5250_4102
 UNBOUND = 1000
 """Sessions of an account that has no limit of its own."""
 

@@ -5,13 +5,17 @@ from typing import LiteralString
 from shared.browsers.rows import OVER
 
 # Claim the next jobs: due, within every limit, highest priority first, then oldest. Each provider is asked for
-# as many as it has room for, so one at its limit never hides another's jobs.
+# as many as it has room for, so one at its limit never hides another's jobs. None of a provider that is paused, or
+# whose accounts all are.
 CLAIM_JOBS: LiteralString = """
-WITH provider AS (
+WITH account AS (
+    SELECT a.*, EXISTS (SELECT FROM pauses WHERE kind = 'account' AND pauses.name = a.name) AS paused
+    FROM jsonb_to_recordset(%(accounts)s) AS a (provider text, name text, max_sessions int)
+), provider AS (
     SELECT * FROM jsonb_to_recordset(%(providers)s)
         AS p (name text, max_sessions int, binds_accounts boolean, browser boolean)
-), account AS (
-    SELECT * FROM jsonb_to_recordset(%(accounts)s) AS a (provider text, name text, max_sessions int)
+    WHERE NOT EXISTS (SELECT FROM pauses WHERE kind = 'provider' AND pauses.name = p.name)
+      AND COALESCE((SELECT NOT bool_and(paused) FROM account WHERE account.provider = p.name), true)
 ), busy AS (
     SELECT provider, account, count(*)::int AS sessions FROM jobs
     WHERE state IN ('provisioning', 'dispatching', 'running')
@@ -26,7 +30,7 @@ WITH provider AS (
     SELECT a.provider, a.name AS account,
         row_number() OVER (PARTITION BY a.provider ORDER BY taken.sessions + n, a.name) AS rank
     FROM account a
-    JOIN free ON free.name = a.provider AND free.binds_accounts
+    JOIN free ON free.name = a.provider AND free.binds_accounts AND NOT a.paused
     CROSS JOIN LATERAL (SELECT COALESCE(sum(sessions), 0)::int AS sessions FROM busy
         WHERE busy.provider = a.provider AND busy.account = a.name) taken
     CROSS JOIN LATERAL generate_series(1, least(a.max_sessions - taken.sessions, free.places)) n

@@ -20,7 +20,8 @@ SELECT type, job_id, attempt, traceparent FROM outbox
 WHERE created_at < now() - make_interval(secs => %(older)s) ORDER BY created_at LIMIT %(limit)s
 """
 
-# For each provider, a job that is due and waits: one ring makes provision_browser claim all that fit.
+# For each provider that is not paused, a job that is due and waits: one ring makes provision_browser claim all that
+# fit.
 DUE: LiteralString = """
 SELECT 'rpa.job.submitted.v1', due.id, due.attempt, due.traceparent
 FROM unnest(%(providers)s::text[]) AS p (name)
@@ -28,6 +29,7 @@ CROSS JOIN LATERAL (
     SELECT id, attempt, traceparent FROM jobs WHERE state = 'pending' AND provider = p.name AND run_after <= now()
     ORDER BY priority DESC, id LIMIT 1
 ) due
+WHERE NOT EXISTS (SELECT FROM pauses WHERE kind = 'provider' AND pauses.name = p.name)
 """
 
 # Ready browsers that no worker has taken, longer than an event takes to arrive.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime
@@ -14,6 +12,7 @@ from psycopg.types.json import Jsonb
 
 from functions.submit_job import queries
 from functions.submit_job.models import HistoryEntry, Job, JobChange, JobRequest, JobWithHistory, time_problems
+from shared import cursors
 from shared.config import LeaseSettings
 from shared.db import Connection
 from shared.events import Doorbell, Type
@@ -87,25 +86,11 @@ async def page(
     connection: Connection, filters: dict[str, str | None], limit: int, cursor: str | None
 ) -> tuple[list[Job], str | None]:
     """One page of jobs, newest first, and the cursor of the next. Raises Problem 422 for a bad cursor."""
-    values = {**filters, "before": _decode(cursor) if cursor else None, "limit": limit + 1}
+    values = {**filters, "before": cursors.decode(cursor), "limit": limit + 1}
     async with connection.cursor(row_factory=dict_row) as found:
         rows = await (await found.execute(queries.LIST, values)).fetchall()
     jobs = [Job.model_validate(row) for row in rows[:limit]]
-    return jobs, _encode(jobs[-1].id) if len(rows) > limit else None
-
-
-def _encode(job_id: int) -> str:
-    return base64.urlsafe_b64encode(f"before:{job_id}".encode()).decode().rstrip("=")
-
-
-def _decode(cursor: str) -> int:
-    try:
-        word, _, number = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(":")
-        if word == "before" and 0 < int(number) < 2**63 and _encode(int(number)) == cursor:
-            return int(number)
-    except (binascii.Error, ValueError):
-        pass
-    raise invalid("cursor", "not one of ours; send next_cursor of the page before, unchanged")
+    return jobs, cursors.encode(jobs[-1].id) if len(rows) > limit else None
 
 
 async def change(connection: Connection, job_id: int, wish: JobChange) -> tuple[Job, list[Doorbell]]:

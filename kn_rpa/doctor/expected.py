@@ -3,7 +3,7 @@
 FUNCTIONS = (
     "submit-job", "provision-browser", "dispatch-job", "issue-totp", "callback", "notify", "reap-idle", "monitor",
 )  # fmt: skip
-PUBLISHERS = ("submit-job", "provision-browser", "dispatch-job", "callback", "reap-idle")
+PUBLISHERS = ("submit-job", "provision-browser", "dispatch-job", "callback", "reap-idle", "monitor")
 """Functions that need the broker's address, from a SinkBinding."""
 SUBSCRIPTIONS = (
     ("rpa.job.submitted.v1", "provision-browser"),

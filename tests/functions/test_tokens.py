@@ -157,6 +157,16 @@ async def test_no_route_answers_without_a_token(stage: Stage, function: str) -> 
         ("monitor:read", "monitor", "GET", "/status"),
         ("monitor:read", "monitor", "GET", "/metrics"),
         ("monitor:read", "monitor", "GET", "/browser-services"),
+        ("monitor:read", "monitor", "GET", "/providers"),
+        ("monitor:read", "monitor", "GET", "/accounts"),
+        ("monitor:read", "monitor", "GET", "/dead-letters"),
+        ("monitor:read", "monitor", "GET", "/dead-letters/1"),
+        ("operate", "monitor", "POST", "/providers/octotel:pause"),
+        ("operate", "monitor", "POST", "/providers/octotel:resume"),
+        ("operate", "monitor", "POST", "/accounts/OCTOTEL:pause"),
+        ("operate", "monitor", "POST", "/accounts/OCTOTEL:resume"),
+        ("operate", "monitor", "POST", "/dead-letters:replay"),
+        ("operate", "monitor", "POST", "/dead-letters/1:replay"),
     ],
 )
 async def test_each_route_wants_its_scope(stage: Stage, scope: str, function: str, method: str, path: str) -> None:
