@@ -14,7 +14,7 @@ from kn_rpa.doctor.command import doctor
 from kn_rpa.errors import Failure, NotGood
 from kn_rpa.jobs import job
 from kn_rpa.switches import provider, totp
-from kn_rpa.target import Group, options
+from kn_rpa.target import Group, Target, options
 
 SHELLS = ("bash", "zsh", "fish")
 HELP = """Jobs, browsers, login codes and the health of an RPA deployment.
@@ -28,8 +28,10 @@ Exit codes: 0 done; 1 could not be done; 2 done, and the answer is bad (a job fa
 
 @click.group("kn-rpa", cls=Group, help=HELP, params=options(environment=True))
 @click.version_option(__version__, prog_name="kn-rpa")
-def root() -> None:
+@click.pass_context
+def root(context: click.Context) -> None:
     """The root of all commands."""
+    context.ensure_object(Target)
 
 
 @root.command

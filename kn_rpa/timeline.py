@@ -55,5 +55,5 @@ def _words(detail: dict[str, Any]) -> Iterator[str]:
     for name, value in detail.items():
         if name == "error":
             yield f"{value['kind']} {value['code']}: {value['message']}"
-        elif name not in ("run_after", "next_attempt") and value not in (None, "", {}):
+        elif name not in ("run_after", "next_attempt") and value not in (None, "", {}, False):
             yield f"{name.replace('_', ' ')} {value}"

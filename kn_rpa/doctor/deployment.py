@@ -65,6 +65,20 @@ class Deployment:
         """Apply the manifests again: what is there and right stays as it is."""
         return self.kubectl(f"apply -k {shlex.quote(self.overlay)}", namespaced=False)
 
+    def restart(self) -> str:
+        """Have functions read their settings anew, all at once: half of them with another key refuse the others."""
+        return self.kubectl("delete pod -l serving.knative.dev/service --wait=false")
+
+    def rebind(self) -> str:
+        """Have Knative look at SinkBindings again: one that once found no broker does not by itself."""
+        return self.kubectl('annotate sinkbinding --all rpa/touched="$(date +%s)" --overwrite')
+
+    def new_broker(self, name: str) -> str:
+        """Make the broker, and give its address to those who publish."""
+        return " && ".join([
+            self.apply(), self.kubectl(f"wait --for=condition=Ready broker/{name} --timeout=60s"), self.rebind()
+        ])  # fmt: skip
+
     def migrate(self) -> str:
         """Run the migration again. A Job cannot be changed, so the old one goes first."""
         return " && ".join([

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from kn_rpa.doctor.deployment import EVENTING, SOURCES, Deployment, not_ready
 from kn_rpa.doctor.expected import PUBLISHERS, SUBSCRIPTIONS, TICKED
@@ -32,23 +32,27 @@ def check_broker(deployment: Deployment) -> Iterator[Finding]:
         return
     name = broker_name(deployment)
     if name not in brokers:
-        yield bad("broker", f"Broker {name} is missing; events wait in the outbox", deployment.apply())
+        yield bad("broker", f"Broker {name} is missing; events wait in the outbox", deployment.new_broker(name))
         return
     if problem := not_ready(brokers[name]):
         yield bad("broker", f"Broker {name} is not ready: {problem}", deployment.kubectl(f"describe broker {name}"))
         return
-    bound = {binding["spec"]["subject"].get("name"): binding for binding in bindings.values()}
+    problems = list(_without_address(deployment, bindings.values()))
+    yield from problems or [good("broker", f"{name} is ready, and {len(PUBLISHERS)} functions have its address")]
+
+
+def _without_address(deployment: Deployment, bindings: Iterable[Thing]) -> Iterator[Finding]:
+    """Functions that publish and do not know where."""
+    bound = {binding["spec"]["subject"].get("name"): binding for binding in bindings}
     lost = [function for function in PUBLISHERS if function not in bound]
     if lost:
         says = f"SinkBinding missing for {', '.join(lost)}: their events wait in the outbox"
         yield bad("broker", says, deployment.apply())
-    waiting = [function for function in PUBLISHERS if function in bound and not_ready(bound[function])]
-    for function in waiting:
-        binding = bound[function]
-        says = f"SinkBinding of {function} is not ready: {not_ready(binding)}"
-        yield bad("broker", says, deployment.kubectl(f"describe sinkbinding {binding['metadata']['name']}"))
-    if not lost and not waiting:
-        yield good("broker", f"{name} is ready, and {len(PUBLISHERS)} functions have its address")
+    waiting = {function: not_ready(bound[function]) for function in PUBLISHERS if function in bound}
+    stuck = {function: problem for function, problem in waiting.items() if problem}
+    if stuck:
+        says = f"SinkBinding of {', '.join(stuck)} is not ready: {next(iter(stuck.values()))}"
+        yield bad("broker", says, deployment.rebind())
 
 
 def check_triggers(deployment: Deployment) -> Iterator[Finding]:

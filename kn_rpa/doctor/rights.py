@@ -11,13 +11,12 @@ from kn_rpa.doctor.finding import Finding, bad, good
 
 def check_rights(deployment: Deployment) -> Iterator[Finding]:
     """Asked of the API server itself, whatever grants it."""
-    lacking = {}
+    lacking: dict[str, list[str]] = {}
     for account in BROWSER_ACCOUNTS:
-        verbs = [verb for verb in BROWSER_VERBS if not _may(deployment, account, verb)]
-        if verbs:
-            lacking[account] = verbs
-    for account, verbs in lacking.items():
-        says = f"ServiceAccount {account} may not {', '.join(verbs)} pods in {deployment.browsers}"
+        if verbs := [verb for verb in BROWSER_VERBS if not _may(deployment, account, verb)]:
+            lacking.setdefault(", ".join(verbs), []).append(account)
+    for missing, accounts in lacking.items():
+        says = f"ServiceAccount {' and '.join(accounts)} may not {missing} pods in {deployment.browsers}"
         yield bad("rbac", says, deployment.apply())
     if not lacking:
         yield good("rbac", f"{' and '.join(BROWSER_ACCOUNTS)} may handle pods in {deployment.browsers}")

@@ -27,7 +27,8 @@ def _secret(deployment: Deployment, name: str, keys: set[str]) -> Iterator[Findi
         known = deployment.cluster.secret(name)
     except Absent:
         literals = " ".join(f"--from-literal={key}={_value(key)}" for key in sorted(keys))
-        yield bad("secrets", f"{name} is missing", deployment.kubectl(f"create secret generic {name} {literals}"))
+        make = deployment.kubectl(f"create secret generic {name} {literals}")
+        yield bad("secrets", f"{name} is missing", f"{make} && {deployment.restart()}")
         return
     for key in sorted(keys):
         if known.get(key, "") in ("", PLACEHOLDER):
@@ -41,7 +42,8 @@ def fill_in(deployment: Deployment, name: str, key: str) -> str:
         text = f'"{{\\"stringData\\": {{\\"{key}\\": \\"{NEW_KEY}\\"}}}}"'
     else:
         text = shlex.quote(json.dumps({"stringData": {key: "VALUE"}}))
-    return deployment.kubectl(f"patch secret {name} --type merge -p {text}")
+    patch = deployment.kubectl(f"patch secret {name} --type merge -p {text}")
+    return f"{patch} && {deployment.restart()}"
 
 
 def _value(key: str) -> str:
