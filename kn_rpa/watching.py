@@ -55,17 +55,13 @@ class Watch:
 
 
 def _now(job: Item) -> Text:
-    since = told(job["history"], job["created_at"])
-    begun = max((happening.seconds for happening in since), default=0.0)
-    created = next(iter(job["history"]), {"at": job["created_at"]})["at"]
-    seconds = max(_age(created) - begun, 0.0)
-    attempt = f"attempt {job['attempt']} of {job['max_retries'] + 1} "
-    return Text.assemble(attempt, (PHASES[job["status"]], STYLES.get(job["status"], "")),
-                         (f"  {seconds:.0f} s", "dim"))  # fmt: skip
-
-
-def _age(at: str) -> float:
-    return (datetime.now(UTC) - datetime.fromisoformat(at)).total_seconds()
+    since = datetime.fromisoformat(job["history"][-1]["at"])
+    seconds = max((datetime.now(UTC) - since).total_seconds(), 0.0)
+    return Text.assemble(
+        f"attempt {job['attempt']} of {job['max_retries'] + 1} ",
+        (PHASES[job["status"]], STYLES.get(job["status"], "")),
+        (f"  {seconds:.0f} s", "dim"),
+    )
 
 
 def _ending(job: Item) -> Text:
