@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
 from kn_rpa.api import Api, Item
+from kn_rpa.arguments import JobId, Parameters, pair
 from kn_rpa.output import View, age, moment, no_headers_option, output_option, show, show_description, show_list
 from kn_rpa.target import Group, Target
 from kn_rpa.timeline import told
@@ -41,40 +40,6 @@ VIEW = View(
 )
 
 
-class JobId(click.ParamType[int]):
-    """A job's number, also as `-o name` prints it."""
-
-    name = "id"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> int:
-        """The number."""
-        text = str(value).removeprefix("job/")
-        if not (text.isascii() and text.isdecimal()):
-            self.fail(f"{value} is no job's id; kn rpa job list shows them", parameter, context)
-        return int(text)
-
-
-class Parameters(click.ParamType[dict[str, Any]]):
-    """A JSON object: as it is, in a file (@FILE), or on standard input (-)."""
-
-    name = "json"
-
-    def convert(self, value: Any, parameter: click.Parameter | None, context: click.Context | None) -> dict[str, Any]:
-        """The object."""
-        text = str(value)
-        try:
-            if text == "-":
-                text = sys.stdin.read()
-            elif text.startswith("@"):
-                text = Path(text[1:]).read_text()
-            parsed = json.loads(text)
-        except (OSError, ValueError) as error:
-            self.fail(f"no JSON: {error}", parameter, context)
-        if not isinstance(parsed, dict):
-            self.fail('must be an object, such as {"circuit": "C-1"}', parameter, context)
-        return parsed
-
-
 job_argument = click.argument("job_id", metavar="ID", type=JobId())
 jobs_argument = click.argument("job_ids", metavar="ID...", type=JobId(), nargs=-1, required=True)
 
@@ -102,7 +67,7 @@ def submit(
     watch: bool, output: str | None, **wishes: Any,
 ) -> None:  # fmt: skip
     """Submit a job: kn rpa job submit octotel validation -p circuit=OCT-1"""
-    body = {"provider": provider, "action": action, "parameters": parameters | dict(map(_pair, pairs))}
+    body = {"provider": provider, "action": action, "parameters": parameters | dict(map(pair, pairs))}
     api = Api(target)
     made = api.send("POST", "/jobs", body | {name: wish for name, wish in wishes.items() if wish is not None})
     if output:
@@ -111,13 +76,6 @@ def submit(
         click.echo(f"Job {made['id']} submitted.")
     if watch:
         watch_jobs(api, [made["id"]])
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not (name and equals):
-        raise click.UsageError(f"--param {text}: must be NAME=VALUE")
-    return name, value
 
 
 @job.command("list")

@@ -29,7 +29,7 @@ class Denied(Failure):
 
 
 class Cluster:
-    """One namespace and what surrounds it. What was read is kept: a command looks once."""
+    """One namespace and what surrounds it. What was read is kept until `look_anew`."""
 
     def __init__(self, client: ApiClient, namespace: str, server: str) -> None:
         self._client = client
@@ -47,6 +47,10 @@ class Cluster:
         except (config.ConfigException, OSError) as error:
             raise Failure(f"no way to a cluster: {error}; name one with --kubeconfig, or a system with --url") from None
         return cls(client, namespace, str(client.configuration.host))
+
+    def look_anew(self) -> None:
+        """Forget what was read."""
+        self.get.cache_clear()
 
     def _get(self, path: str) -> Thing:
         """An object. Raises Absent, Denied, NotReached."""

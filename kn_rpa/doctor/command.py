@@ -63,6 +63,7 @@ def _checks(target: Target, overlay: str) -> Iterator[tuple[str, Check]]:
     api, deployment = Api(target), None
     if target.on_cluster:
         deployment = Deployment(target.cluster, overlay, target)
+        deployment.cluster.look_anew()
         for part, check in (
             ("secrets", check_secrets), ("config", check_config), ("rbac", check_rights), ("broker", check_broker),
             ("triggers", check_triggers), ("ticks", check_ticks), ("functions", check_functions),

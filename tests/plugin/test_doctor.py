@@ -15,8 +15,9 @@ from local.kustomize import build
 from local.manifests import Manifests
 from tests.conftest import fresh_database
 from tests.functions.stage import open_stage
-from tests.plugin.conftest import served
+from tests.plugin.conftest import Door, served
 from tests.plugin.terminal import Shell, matches_snapshot
+from tests.serving import eventually
 
 BASE = Path(__file__).parents[2] / "knative" / "base"
 
@@ -40,6 +41,18 @@ async def test_a_part_that_cannot_be_looked_at_is_not_called_good(shell: Shell) 
     assert code == 2
     assert {state for state, _ in parts.values()} == {"unknown"}
     assert "does not answer" in parts["database"][1]
+
+
+async def test_it_waits_until_all_is_well(shell: Shell, door: Door) -> None:
+    """As after an install; what it says is the last that it saw."""
+    door.shut = True
+    async with shell.running("doctor", "--wait", "60") as process:
+        await eventually(lambda: door.turned_away > 1)
+        door.shut = False
+        said, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+    assert b"??" not in said
+    assert b"++ database" in said
 
 
 async def test_stores_that_are_away_are_named(
