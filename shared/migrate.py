@@ -21,6 +21,11 @@ MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK = 0x5250_4101  # "RPA" and a number: the advisory lock that serialises migrators
 
 
+def names() -> list[str]:
+    """This version's migrations, in order."""
+    return sorted(file.stem for file in MIGRATIONS.glob("*.sql") if not file.name.endswith(".rollback.sql"))
+
+
 def migrate(database_url: str) -> list[str]:
     """Apply what is missing, in order, and return the names of what was applied.
 

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
-from functions.monitor.models import BrowserServices, Status
+from functions.monitor.diagnosis import diagnose
+from functions.monitor.models import BrowserServices, Diagnosis, Status
 from functions.monitor.operators import Operators
 from functions.monitor.routes import OperatorRoutes
 from shared import logs
@@ -102,6 +103,12 @@ async def browser_services(request: Request) -> Response:
     return JSONResponse({"items": browsers, "next_cursor": cursor})
 
 
+async def diagnosis(request: Request) -> Response:
+    """GET /diagnosis"""
+    await GATE.caller(request, Scope.MONITOR_READ)
+    return JSONResponse(await diagnose(SETTINGS, VALKEY))
+
+
 async def tick(request: Request) -> Response:
     """POST /: the PingSource's tick; reports our health to Oracle where that is wished."""
     event = await receive(request)
@@ -150,6 +157,9 @@ BROWSERS = Operation(
     query=Part,
     answers={200: Answer(BrowserServices)},
 )
+DIAGNOSIS = Operation(
+    summary="What a pod of this function sees of the stores", who=READ, answers={200: Answer(Diagnosis)}
+)
 APPLICATION = application(
     [
         route("GET", "/", home, HOME),
@@ -157,6 +167,7 @@ APPLICATION = application(
         route("GET", "/status", status, STATUS),
         route("GET", "/metrics", metrics, METRICS),
         route("GET", "/browser-services", browser_services, BROWSERS),
+        route("GET", "/diagnosis", diagnosis, DIAGNOSIS),
         *OperatorRoutes(GATE, OPERATORS).all(),
     ],
     ready,

@@ -130,6 +130,23 @@ class Status(BaseModel):
     browsers_warm: int
 
 
+class Clocks(BaseModel):
+    """Seconds by which a store's clock is ahead of the function's; null where it does not answer."""
+
+    database: float | None
+    valkey: float | None
+
+
+class Diagnosis(BaseModel):
+    """What is wrong with each store, or null; migrations of this version that the database lacks."""
+
+    checked_at: datetime
+    database: str | None
+    missing_migrations: list[str] | None
+    valkey: str | None
+    clocks: Clocks
+
+
 class BrowserService(BaseModel):
     """A browser; without job_id it is warm, without status its attempt is over."""
 

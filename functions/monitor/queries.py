@@ -29,6 +29,12 @@ FROM browsers b LEFT JOIN jobs j ON j.id = b.job_id AND j.attempt = b.attempt
 WHERE b.name > %(after)s ORDER BY b.name LIMIT %(limit)s
 """
 
+# The database's clock.
+CLOCK: LiteralString = "SELECT clock_timestamp()"
+
+# The migrations that it has.
+MIGRATIONS: LiteralString = "SELECT migration_id FROM _yoyo_migration"
+
 # Providers with their pauses, and what runs and waits there.
 PROVIDERS: LiteralString = """
 WITH unfinished AS (

@@ -113,6 +113,7 @@ def good(door: Door, scene: Scene) -> Good:
         ("monitor", "GET", "/status"): Good(Scope.MONITOR_READ, {}),
         ("monitor", "GET", "/metrics"): Good(Scope.MONITOR_READ, {}),
         ("monitor", "GET", "/browser-services"): Good(Scope.MONITOR_READ, {}),
+        ("monitor", "GET", "/diagnosis"): Good(Scope.MONITOR_READ, {}),
         ("monitor", "GET", "/providers"): Good(Scope.MONITOR_READ, {}),
         ("monitor", "POST", "/providers/{name}:pause"): Good(
             Scope.OPERATE, {"name": "octotel", "json": {"reason": "x"}}
