@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse, Response
 from functions.monitor import figures
 from functions.monitor.operators import Operators
 from functions.monitor.routes import OperatorRoutes, part
-from shared import logs
+from shared import logs, spans
 from shared.auth import Gate
 from shared.config import (
     BaseUrl,
@@ -57,6 +57,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings
 
 SETTINGS = load(Settings)
 logs.configure("monitor", SETTINGS.log_level)
+spans.configure("monitor", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
