@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
+from functions.monitor.exposition import exposition
 from functions.monitor.operators import Operators
 from functions.monitor.routes import OperatorRoutes, part
 from shared import logs, spans
@@ -85,7 +86,9 @@ async def metrics(request: Request) -> Response:
     await GATE.caller(request, Scope.MONITOR_READ)
     async with DATABASE.connection() as connection:
         jobs, backlog = await figures.read_figures(connection)
-    return Response(figures.exposition(jobs, backlog), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        counted, oldest = await figures.read_counted(connection)
+    text = exposition(jobs, {**backlog, "oldest_report_seconds": oldest}, counted, SETTINGS.providers)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def browser_services(request: Request) -> Response:
