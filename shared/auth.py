@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from starlette.requests import Request
 
-from shared import logs
+from shared import logs, spans
 from shared.http import Problem, too_many
 from shared.ratelimit import RateLimiter
 from shared.tokens import Attempt, InvalidToken, Keyring, Scope
@@ -29,6 +29,7 @@ def worker(request: Request, keyring: Keyring) -> Attempt:
     except InvalidToken as error:
         raise _unauthorized(f"Authorization: {error}") from None
     logs.bind(job_id=attempt.job_id, attempt=attempt.attempt)
+    spans.note(job_id=attempt.job_id, attempt=attempt.attempt, provider=attempt.provider)
     return attempt
 
 

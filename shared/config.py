@@ -156,6 +156,9 @@ class BaseSettings(BaseModel):
 
     environment: Annotated[Mapping[str, str], Field(exclude=True, repr=False)]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    otel_exporter_otlp_endpoint: BaseUrl | None = Field(
+        None, description="where spans go, by OTLP over HTTP; without it there are none"
+    )
     k_service: str = Field("", description="the function's name at the database; Knative sets it")
     k_revision: str = Field("", description="its revision, which `GET /` tells; Knative sets it")
 

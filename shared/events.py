@@ -24,7 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import dead_letters, logs
+from shared import dead_letters, logs, spans
 from shared.db import Database
 from shared.http import Handler, Problem, from_validation, invalid, read
 from shared.operation import Answer, Body, Operation
@@ -184,6 +184,8 @@ def endpoint(
         try:
             bell = doorbell(received, types)
             logs.bind(job_id=bell.job_id, attempt=bell.attempt, trace_id=trace_id(bell.traceparent))
+            spans.rename(f"process {bell.type.value}")
+            spans.note(job_id=bell.job_id, attempt=bell.attempt)
             await handler(bell)
         except Poison as poison:
             await keep(database, received, destination, str(poison))

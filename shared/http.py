@@ -10,6 +10,7 @@ import functools
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -20,7 +21,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared import logs
+from shared import logs, spans
 from shared.db import NOT_MIGRATED, UNAVAILABLE
 from shared.operation import BODY_LIMIT, JSON, Answer, Operation, OperationRoute
 from shared.tracing import continued, trace_id
@@ -170,9 +171,11 @@ def route(method: str, path: str, handler: Handler, operation: Operation) -> Rou
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        request.state.traceparent = continued(request.headers.get("traceparent"))
-        logs.bind(trace_id=trace_id(request.state.traceparent))
-        response = await _answer(handler, request)
+        with _span(request, method, path) as span:
+            request.state.traceparent = span.traceparent
+            logs.bind(trace_id=trace_id(span.traceparent))
+            response = await _answer(handler, request)
+            span.note(**{"http.response.status_code": response.status_code})
         milliseconds = round((time.perf_counter() - started) * 1000, 1)
         logs.info("request", method=method, route=path, status=response.status_code, milliseconds=milliseconds)
         return response
@@ -180,6 +183,16 @@ def route(method: str, path: str, handler: Handler, operation: Operation) -> Rou
     documented = OperationRoute(path, endpoint, methods=[method], name=name)
     documented.operation = operation
     return documented
+
+
+def _span(request: Request, method: str, path: str) -> AbstractContextManager[spans.Span]:
+    # An event belongs to the trace that it names; the request that brings it may have one of the broker's own.
+    event = "ce-id" in request.headers
+    traceparent = request.headers.get("ce-traceparent" if event else "traceparent")
+    if path.startswith("/health"):  # Kubernetes asks for it all the time
+        return nullcontext(spans.Unrecorded(continued(traceparent)))
+    attributes = {"http.request.method": method, "http.route": path}
+    return spans.span(f"{method} {path}", "consumer" if event else "server", traceparent, **attributes)
 
 
 async def _answer(handler: Handler, request: Request) -> Response:

@@ -17,7 +17,7 @@ from typing import LiteralString
 from psycopg.types.json import Jsonb
 from pyotp import TOTP
 
-from shared import logs
+from shared import logs, spans
 from shared.config import TotpSettings
 from shared.db import Database
 from shared.http import Problem, Unavailable
@@ -145,6 +145,11 @@ class TotpIssuer:
 
     async def issue(self, provider: Provider, attempt: Attempt, *, refused: bool = False) -> Code:
         """A code for this attempt, in its turn; if `refused`, one it never had. Raises Problem 409 or 503."""
+        with spans.span("wait for a login code", "internal", None, provider=provider.name) as span:
+            span.note(job_id=attempt.job_id, attempt=attempt.attempt)
+            return await self._issue(provider, attempt, refused)
+
+    async def _issue(self, provider: Provider, attempt: Attempt, refused: bool) -> Code:
         asked = time.monotonic()
         used = -1
         for _ in range(CONFLICTS_TOLERATED):

@@ -8,7 +8,7 @@ from starlette.responses import JSONResponse, Response
 
 from functions.callback import reports
 from functions.callback.models import Completion, Ended, EvidenceName, Heartbeat, Kept, Lease
-from shared import auth, logs
+from shared import auth, logs, spans
 from shared.config import DatabaseSettings, EventSettings, LeaseSettings, LockoutSettings, TokenSettings, load
 from shared.db import Database
 from shared.http import Unavailable, application, parse, read, route
@@ -30,6 +30,7 @@ class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, Lo
 
 SETTINGS = load(Settings)
 logs.configure("callback", SETTINGS.log_level)
+spans.configure("callback", SETTINGS)
 DATABASE = Database(SETTINGS)
 KEYRING = Keyring(SETTINGS)
 HTTP = HttpClient()
@@ -69,6 +70,7 @@ async def complete(request: Request) -> Response:
         state, bell = await reports.complete(connection, token, report, SETTINGS)
     if bell:
         await PUBLISHER.publish([bell])
+    spans.note(state=state.value)
     logs.info("reported", status=report.status, now=state.value)
     return JSONResponse({"status": state.value})
 

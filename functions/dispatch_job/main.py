@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from functions.dispatch_job.handler import Addresses, Handler
 from functions.dispatch_job.workers import Workers
-from shared import logs
+from shared import logs, spans
 from shared.config import (
     BaseUrl,
     BaseUrls,
@@ -40,6 +40,7 @@ class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, To
 
 SETTINGS = load(Settings)
 logs.configure("dispatch_job", SETTINGS.log_level)
+spans.configure("dispatch_job", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()

@@ -7,7 +7,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from shared import auth, logs
+from shared import auth, logs, spans
 from shared.config import DatabaseSettings, TokenSettings, TotpSettings, load
 from shared.db import Database
 from shared.http import Problem, application, parse, route, too_many
@@ -45,6 +45,7 @@ class LoginCode(BaseModel):
 
 SETTINGS = load(Settings)
 logs.configure("issue_totp", SETTINGS.log_level)
+spans.configure("issue_totp", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 KEYRING = Keyring(SETTINGS)

@@ -13,10 +13,11 @@ from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
 from functions.monitor.diagnosis import diagnose
+from functions.monitor.exposition import exposition
 from functions.monitor.models import BrowserServices, Diagnosis, Status
 from functions.monitor.operators import Operators
 from functions.monitor.routes import OperatorRoutes
-from shared import logs
+from shared import logs, spans
 from shared.auth import Gate
 from shared.config import (
     BaseUrl,
@@ -61,6 +62,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings
 
 SETTINGS = load(Settings)
 logs.configure("monitor", SETTINGS.log_level)
+spans.configure("monitor", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
@@ -89,7 +91,9 @@ async def metrics(request: Request) -> Response:
     await GATE.caller(request, Scope.MONITOR_READ)
     async with DATABASE.connection() as connection:
         jobs, backlog = await figures.read_figures(connection)
-    return Response(figures.exposition(jobs, backlog), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        counted, oldest = await figures.read_counted(connection)
+    text = exposition(jobs, {**backlog, "oldest_report_seconds": oldest}, counted, SETTINGS.providers)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def browser_services(request: Request) -> Response:

@@ -22,6 +22,22 @@ SELECT (SELECT count(*) FROM outbox)::int AS outbox,
     (SELECT count(*) FROM browsers WHERE job_id IS NULL AND ready_at IS NOT NULL)::int AS browsers_warm
 """
 
+# What was counted and timed since the beginning, added up or not yet: in one statement, so that nothing is twice.
+FIGURES: LiteralString = """
+SELECT name, provider, label, le, sum(count)::bigint AS count, sum(sum)::float AS sum FROM (
+    SELECT name, provider, label, le, count, sum FROM figures
+    UNION ALL
+    SELECT name, provider, label, le, 1, value FROM observations
+) counted
+GROUP BY name, provider, label, le ORDER BY name, provider, label, le
+"""
+
+# How long ORDS has waited for the oldest report.
+OLDEST_REPORT: LiteralString = """
+SELECT COALESCE(extract(epoch FROM now() - min(finished_at)), 0)::float
+FROM jobs WHERE finished_at IS NOT NULL AND reported_at IS NULL
+"""
+
 # Browsers and the attempts that they belong to, a page by name.
 BROWSERS: LiteralString = """
 SELECT b.name, b.job_id, b.attempt, j.provider, j.state AS status, b.created_at, b.ready_at, j.lease_expires_at

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.notify.handler import Handler, Ords
-from shared import logs
+from shared import logs, spans
 from shared.config import BaseUrl, DatabaseSettings, load
 from shared.db import Database
 from shared.events import Type, endpoint, takes_doorbells
@@ -26,6 +26,7 @@ class Settings(DatabaseSettings):
 
 SETTINGS = load(Settings)
 logs.configure("notify", SETTINGS.log_level)
+spans.configure("notify", SETTINGS)
 DATABASE = Database(SETTINGS)
 ORDS = Ords(SETTINGS.callback_endpoint, SETTINGS.callback_auth_token.get_secret_value(), SETTINGS.callback_timeout)
 HTTP = HttpClient()

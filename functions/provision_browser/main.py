@@ -10,7 +10,7 @@ from starlette.responses import Response
 from functions.provision_browser.admission import Limits
 from functions.provision_browser.bring_up import BringUp
 from functions.provision_browser.handler import Handler
-from shared import logs
+from shared import logs, spans
 from shared.browsers.place import open_browsers
 from shared.browsers.warm import WarmPool
 from shared.config import (
@@ -48,6 +48,7 @@ class Settings(
 
 SETTINGS = load(Settings)
 logs.configure("provision_browser", SETTINGS.log_level)
+spans.configure("provision_browser", SETTINGS)
 DATABASE = Database(SETTINGS)
 HTTP = HttpClient()
 KEYRING = Keyring(SETTINGS)

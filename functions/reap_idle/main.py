@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.reap_idle.round import Reaper
-from shared import logs
+from shared import logs, spans
 from shared.browsers.place import open_browsers
 from shared.browsers.warm import WarmPool
 from shared.config import (
@@ -47,6 +47,7 @@ class Settings(
 
 SETTINGS = load(Settings)
 logs.configure("reap_idle", SETTINGS.log_level)
+spans.configure("reap_idle", SETTINGS)
 DATABASE = Database(SETTINGS)
 HTTP = HttpClient()
 BROWSERS = open_browsers(SETTINGS)

@@ -26,7 +26,7 @@ from functions.submit_job.models import (
     Page,
     Token,
 )
-from shared import logs
+from shared import logs, spans
 from shared.auth import Gate
 from shared.config import (
     DatabaseSettings,
@@ -75,6 +75,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, L
 
 SETTINGS = load(Settings)
 logs.configure("submit_job", SETTINGS.log_level)
+spans.configure("submit_job", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
@@ -119,7 +120,9 @@ async def _submit(request: Request, caller: str, wishes: Sequence[JobRequest], p
     async with DATABASE.connection() as connection:
         jobs, bells = await store.submit(connection, wishes, traceparent=traceparent, created_by=caller)
     await PUBLISHER.publish(bells)
-    logs.info("submitted", jobs=len(jobs), created=len(bells), job_id=jobs[0].id)
+    first = jobs[0]
+    spans.note(jobs=len(jobs), job_id=first.id, attempt=first.attempt, provider=first.provider, state=first.status)
+    logs.info("submitted", jobs=len(jobs), created=len(bells), job_id=first.id)
     return Items(items=jobs), len(bells)
 
 
