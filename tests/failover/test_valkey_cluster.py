@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.failover.rush import LATE, ask_at_once, portal, rush
-from tests.failover.valkey import Cluster, Server, clustered
+from tests.failover.valkey import FAST, Cluster, Server, clustered, free_port
 from tests.functions.refusals import refusal
 from tests.serving import eventually
 
@@ -107,3 +107,24 @@ async def test_all_servers_are_lost_and_come_back(cluster: Cluster, database_url
         await cluster.whole()
         await eventually(lambda: cluster.owner(KEY).info("role") == "master")
         assert {answer.status_code for answer in await ask_at_once(stage, 20)} == {200}
+
+
+async def test_the_only_server_is_lost_and_comes_back(database_url: str, tmp_path: Path) -> None:
+    """The library forgets a server that failed; with the last one it would have none to ask."""
+    server = Server(tmp_path / "node", (*FAST, "--cluster-enabled", "yes", "--cluster-port", str(free_port())))
+    settings = Cluster([server]).settings
+    try:
+        server.start()
+        await eventually(lambda: server.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383))
+        await eventually(lambda: (server.ask("CLUSTER INFO") or {}).get("cluster_state") == "ok")
+        async with portal(database_url, settings, tmp_path / "p", TOTP_MAX_WAIT="60") as stage:
+            assert {answer.status_code for answer in await ask_at_once(stage, 5)} == {200}
+            server.kill()
+            for _ in range(2):
+                for answer in await ask_at_once(stage, 5):
+                    refusal(answer, 503)
+            server.start()
+            await eventually(lambda: (server.ask("CLUSTER INFO") or {}).get("cluster_state") == "ok")
+            assert {answer.status_code for answer in await ask_at_once(stage, 5)} == {200}
+    finally:
+        server.kill()
