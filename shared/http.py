@@ -2,10 +2,12 @@
 
 Problem      the request is refused; says which field and what to do
 Unavailable  a store does not answer; the caller may try again
+Busy         too many ask at once; the caller may try again
 """
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import time
@@ -30,6 +32,14 @@ from shared.values import Digits, Text
 PAGE_DEFAULT = 50
 PAGE_LIMIT = 200
 RETRY_AFTER_SECONDS = 2
+AT_ONCE = 200
+"""Requests that a process works on, unless it says otherwise. More than any containerConcurrency: where Knative stands
+before us, it holds callers back and adds pods."""
+PLACE_SECONDS = 2.0
+"""How long a request waits for its turn before it is told to come again. Refused at once, callers that come back at
+once would take all the time from those who are in."""
+WAITING = 2000
+"""Requests that may wait so, at some 20 KiB each."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -82,6 +92,18 @@ class Problem(Exception):
         if self.errors:
             body["errors"] = self.errors
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
+
+
+class Busy(Problem):
+    """More is asked at once than can be done soon; nothing was begun."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "more is asked than can be done now; try again",
+            code="busy",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
 
 
 class Unavailable(Problem):
@@ -249,13 +271,37 @@ def _methods(request: Request) -> list[str]:
 class Application(Response):
     """A whole application that a functions-framework handler returns in place of a response."""
 
-    def __init__(self, application: ASGIApp) -> None:
+    def __init__(self, application: ASGIApp, at_once: int) -> None:
         super().__init__()
         self._application = application
+        self._places = asyncio.Semaphore(at_once)
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request that functions-framework took."""
-        await self._application(scope, receive, send)
+        """Answer the request that functions-framework took; health is told however many there are."""
+        if scope["path"].startswith("/health"):
+            return await self._application(scope, receive, send)
+        if not await self._place():
+            logs.info("busy", waiting=self._waiting)
+            return await Busy().response()(scope, receive, send)
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._places.release()
+
+    async def _place(self) -> bool:
+        if not self._places.locked():
+            return await self._places.acquire()
+        if self._waiting >= WAITING:
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                return await self._places.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
 
 
 class Home(BaseModel):
@@ -276,10 +322,13 @@ DOCUMENT = Operation(summary="This document", answers={200: Answer(media=JSON)})
 HOME = Operation(summary="Who answers here", answers={200: Answer(Home)})
 
 
-def application(routes: Iterable[Route], ready: Callable[[], Awaitable[None]], *, about: str | None) -> Application:
+def application(
+    routes: Iterable[Route], ready: Callable[[], Awaitable[None]], *, about: str | None, at_once: int = AT_ONCE
+) -> Application:
     """A function's application: its routes, the health routes and the OpenAPI document.
 
-    `ready` raises where a store is missing; `about` is the function's docstring, "name: what it is for".
+    `ready` raises where a store is missing; `about` is the function's docstring, "name: what it is for"; `at_once` is
+    how many requests it works on.
     """
 
     async def live(_request: Request) -> Response:
@@ -307,7 +356,7 @@ def application(routes: Iterable[Route], ready: Callable[[], Awaitable[None]], *
         route("GET", "/health", ready_, ready_now),
         route("GET", "/openapi.json", openapi_json, DOCUMENT),
     ]
-    return Application(Starlette(routes=all_routes, exception_handlers={HTTPException: _not_found}))
+    return Application(Starlette(routes=all_routes, exception_handlers={HTTPException: _not_found}), at_once)
 
 
 def json_bytes(value: object) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import signal
 import subprocess
@@ -55,7 +54,8 @@ class Server:
 
     def _start(self) -> None:
         options = [word for setting in SETTINGS.split() for word in ("-c", setting)]
-        argv = [POSTGRES_BIN_PATH / "postgres", "-D", self._data, "-h", "127.0.0.1", "-p", str(self.port), "-k", ""]
+        argv: list[str | Path] = [POSTGRES_BIN_PATH / "postgres", "-D", self._data, "-k", ""]
+        argv += ["-h", "127.0.0.1", "-p", str(self.port)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [*argv, *options],
@@ -135,9 +135,9 @@ class Server:
 @contextlib.contextmanager
 def servers(folder: Path, *names: str) -> Iterator[list[Server]]:
     """Servers that are not made yet; what runs at the end is ended."""
-    if os.geteuid() == 0:
+    if user := postgres_user(folder):
         folder.chmod(0o755)
-        shutil.chown(folder, postgres_user(folder))
+        shutil.chown(folder, user)
     made = [Server(folder, name) for name in names]
     try:
         yield made

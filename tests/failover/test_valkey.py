@@ -105,7 +105,7 @@ async def restart_primary(group: Group) -> None:
 async def test_a_code_that_valkey_forgot_is_given_once(
     forget: Callable[[Group], Awaitable[None]], slow: Stage, group: Group, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The ledger in PostgreSQL knows it; who had it gets it again."""
+    """The ledger in PostgreSQL knows it."""
     *jobs, other = await running(slow, "octotel", len(ACCOUNTS) + 1)
     for replica in group.replicas:
         replica.pause()
