@@ -16,6 +16,8 @@ from local.system import CANNOT_START
 from tests.faults.report import replay, show, write
 from tests.faults.run import CLASSES, Order, run
 
+LONG = 2000
+"""A run of more jobs has more of them under way, and more time between two outages."""
 FOLDER = Path(os.environ.get("RPA_LOCAL", ".local")) / "faults"
 
 
@@ -25,7 +27,10 @@ def ordered(environment: dict[str, str]) -> Order:
     if unknown := classes - set(CLASSES):
         raise ValueError(f"FAULTS: no class {', '.join(sorted(unknown))}; there are {', '.join(CLASSES)}")
     seed = int(environment.get("SEED") or secrets.randbelow(10**9))
-    return Order(seed, int(environment.get("JOBS") or 500), classes)
+    jobs = int(environment.get("JOBS") or 500)
+    if jobs <= LONG:
+        return Order(seed, jobs, classes)
+    return Order(seed, jobs, classes, window=200, pause=6.0)
 
 
 def main() -> int:

@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from playwright.async_api import Error, Playwright, async_playwright
 
+from local.launching import browser_kind
+
 BROWSE_SECONDS = 10.0
 _driver: Playwright | None = None
 _starting = asyncio.Lock()
@@ -45,7 +47,8 @@ async def _open_page(url: str, page: str) -> None:
     global _driver
     async with _starting:
         _driver = _driver or await async_playwright().start()
-    browser = await _driver.firefox.connect(url)
+    kind = _driver.chromium if browser_kind() == "chromium" else _driver.firefox
+    browser = await kind.connect(url)
     try:
         tab = await browser.new_page()
         await tab.goto(page)

@@ -9,14 +9,14 @@ import yaml
 
 LOST_SECONDS = 5.0
 """How old an event must be before reap_idle takes it for lost; a constant of the product that is left as it is."""
-MAX_WORKERS = 30
+MAX_WORKERS = 50
 HEARTBEAT_TIMEOUT = 4
 UNCLEAR_SECONDS = 6.0
 CALLBACK_TIMEOUT = 1.0
 
 ACTIONS = ["validation"]
 PROVIDERS: dict[str, dict[str, Any]] = {
-    "plain": {"actions": ACTIONS, "browser": False, "max_sessions": 10},
+    "plain": {"actions": ACTIONS, "browser": False, "max_sessions": 16},
     "bound": {
         "actions": ACTIONS,
         "browser": False,
@@ -29,7 +29,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "totp": "on_request",
         "totp_period": 1.0,
         "totp_digits": 8,
-        "max_sessions": 6,
+        "max_sessions": 8,
         "accounts": [{"credentials": "CODES_A"}, {"credentials": "CODES_B"}],
     },
     "gate": {
@@ -40,8 +40,8 @@ PROVIDERS: dict[str, dict[str, Any]] = {
         "totp_digits": 8,
         "max_sessions": 3,
     },
-    "light": {"actions": ACTIONS, "max_sessions": 8},
-    "firefox": {"actions": ACTIONS, "max_sessions": 2},
+    "light": {"actions": ACTIONS, "max_sessions": 12},
+    "firefox": {"actions": ACTIONS, "max_sessions": 3},
 }
 WEIGHTS = {"plain": 35, "bound": 10, "codes": 14, "gate": 8, "light": 31, "firefox": 2}
 """Of a hundred jobs. A browser of `light` is a small process with a browser's contract, one of `firefox` is Firefox."""

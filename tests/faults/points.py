@@ -72,14 +72,16 @@ class Points:
         return None
 
     def _has_lived(self, function: str) -> bool:
-        last = self._killed.get(function, 0.0)
-        # Everybody depends on reaping: there is a round between two deaths.
-        busy = function == "reap-idle" and last and self._last_round() < last
-        return not busy and time.time() - last > SAME_FUNCTION_SECONDS
+        """It has answered again since it was to die; and everybody depends on reaping, so that had a whole round."""
+        died = self._killed.get(function, 0.0)
+        return not died or (
+            self._last(f"../log/{function}.log") > died + SAME_FUNCTION_SECONDS
+            and (function != "reap-idle" or self._last("rounds") > died)
+        )
 
-    def _last_round(self) -> float:
-        rounds = self._folder / "rounds"
-        return rounds.stat().st_mtime if rounds.exists() else 0.0
+    def _last(self, name: str) -> float:
+        file = self._folder / name
+        return file.stat().st_mtime if file.exists() else 0.0
 
     def disarm(self) -> None:
         """Let everybody live."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
 import httpx
 import jwt
 import pytest
 
-from shared.tokens import Scope
+from shared import tokens
+from shared.tokens import CLOCKS_APART, Attempt, Scope
 from tests.functions.refusals import refusal, unchanged
 from tests.functions.stage import CLIENT_SECRET, PASSWORD, SIGNING_KEY, Stage, keyring, open_stage
 
@@ -27,6 +28,21 @@ async def ask(stage: Stage, headers: dict[str, str] | None = None, **form: str) 
 # Getting one
 
 
+@pytest.mark.parametrize("seconds", [-90, 90])
+def test_functions_clocks_may_differ(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """A worker's token, made by one function, is good at another whose clock is 90 s behind or ahead."""
+    attempt = Attempt(1, 1, "metrofiber")
+
+    class Off(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(seconds=seconds)
+
+    monkeypatch.setattr(tokens, "datetime", Off)
+    token = keyring().issue_worker(attempt, timedelta(minutes=10))
+    assert keyring().check_worker(token) == attempt
+
+
 async def test_a_token_for_name_and_password(stage: Stage) -> None:
     """OAuth2's password grant answers a bearer token that nobody on the way may keep."""
     answer = await ask(stage, grant_type="password", username="admin", password=PASSWORD)
@@ -35,7 +51,7 @@ async def test_a_token_for_name_and_password(stage: Stage) -> None:
     assert (body["token_type"], body["expires_in"]) == ("Bearer", 3600)
     assert set(body["scope"].split()) == set(Scope)
     claims = jwt.decode(body["access_token"], options={"verify_signature": False})
-    assert (claims["sub"], claims["exp"] - claims["iat"]) == ("admin", 3600)
+    assert (claims["sub"], claims["exp"] - claims["iat"]) == ("admin", 3600 + CLOCKS_APART.total_seconds())
     assert (await stage.call("submit_job", "GET", "/jobs", token=body["access_token"])).status_code == 200
 
 
