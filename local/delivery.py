@@ -41,10 +41,11 @@ class Outcome:
 
 def read(headers: dict[str, str], body: bytes) -> CloudEvent:
     """An event in binary or structured mode, its data untouched. Raises ValueError."""
+    # The library asks neither whether a structured event is an object nor how deep it is.
     try:
         return from_http(headers, body, data_unmarshaller=_bytes)
-    except GenericException as error:
-        raise ValueError(str(error)) from None
+    except (GenericException, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not an event ({type(error).__name__})") from None
 
 
 async def deliver(
