@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -244,6 +245,12 @@ async def _answer(handler: Handler, request: Request) -> Response:
 def home_page(function: str, revision: str) -> Response:
     """What `GET /` answers: who this is, and of which revision."""
     return JSONResponse({"name": "rpa-orchestrator", "function": function, "revision": revision})
+
+
+class Number(IntegerConvertor):
+    """A number in a path: no more digits than a bigint has, for Python refuses to read thousands."""
+
+    regex = "[0-9]{1,19}"
 
 
 class Part(BaseModel):

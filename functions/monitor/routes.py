@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from starlette.convertors import register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -18,9 +19,11 @@ from functions.monitor.models import (
 )
 from functions.monitor.operators import Operators
 from shared.auth import Gate
-from shared.http import Part, Problem, dump, parse, query, route
+from shared.http import Number, Part, Problem, dump, parse, query, route
 from shared.operation import Answer, Body, Operation
 from shared.tokens import Scope
+
+register_url_convertor("letter", Number())
 
 READ, DO = Scope.MONITOR_READ, Scope.OPERATE
 PROVIDERS = Operation(summary="All providers, and what runs there", who=READ, answers={200: Answer(Providers)})
@@ -83,8 +86,8 @@ class OperatorRoutes:
             route("POST", "/accounts/{account}:resume", self.resume_account, RESUME_ACCOUNT),
             route("GET", "/dead-letters", self.dead_letters, DEAD_LETTERS),
             route("POST", "/dead-letters:replay", self.replay_all, REPLAY_ALL),
-            route("GET", "/dead-letters/{id}", self.dead_letter, DEAD_LETTER),
-            route("POST", "/dead-letters/{id}:replay", self.replay, REPLAY),
+            route("GET", "/dead-letters/{id:letter}", self.dead_letter, DEAD_LETTER),
+            route("POST", "/dead-letters/{id:letter}:replay", self.replay, REPLAY),
         ]
 
     async def providers(self, request: Request) -> Response:
@@ -143,7 +146,7 @@ class OperatorRoutes:
 
 def letter_id(request: Request) -> int:
     """The number in the path. Raises Problem 404 where no letter can have it."""
-    text = request.path_params["id"]
-    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+    number = int(request.path_params["id"])
+    if number >= 2**63:
         raise Problem(404, "id: there is no such dead letter", code="unknown_letter")
-    return int(text)
+    return number

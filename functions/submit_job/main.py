@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import functions_framework.aio
 from pydantic import Field, Json, SecretStr
-from starlette.convertors import IntegerConvertor, register_url_convertor
+from starlette.convertors import register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
@@ -38,7 +38,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.http import HOME, Problem, application, dump, home_page, invalid, parse, query, route
+from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route
 from shared.http_client import HttpClient
 from shared.operation import Answer, Body, Operation
 from shared.outbox import Publisher
@@ -46,14 +46,7 @@ from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
-
-class JobId(IntegerConvertor):
-    """A job's number in a path: no more digits than a bigint has, for Python refuses to read thousands."""
-
-    regex = "[0-9]{1,19}"
-
-
-register_url_convertor("job", JobId())
+register_url_convertor("job", Number())
 
 
 class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, LeaseSettings, ProviderSettings):

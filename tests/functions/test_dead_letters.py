@@ -188,11 +188,12 @@ async def test_a_letter_of_a_job_that_is_gone_is_not_replayed(stage: Stage) -> N
     assert refusal(await replay(stage, number), 409)["code"] == "unknown_job"
 
 
-@pytest.mark.parametrize("number", ["1", "x", "-1", "9" * 30])
+@pytest.mark.parametrize("number", ["1", str(2**63), "x", "-1", "9" * 30])
 async def test_an_unknown_letter_is_404(stage: Stage, number: str) -> None:
-    """Whatever its number."""
-    refusal(await stage.call("monitor", "GET", f"/dead-letters/{number}"), 404, "id")
-    refusal(await stage.call("monitor", "POST", f"/dead-letters/{number}:replay"), 404, "id")
+    """Whatever its number; what is no number of ours is no path."""
+    fields = ["id"] if number in ("1", str(2**63)) else []
+    refusal(await stage.call("monitor", "GET", f"/dead-letters/{number}"), 404, *fields)
+    refusal(await stage.call("monitor", "POST", f"/dead-letters/{number}:replay"), 404, *fields)
 
 
 async def test_all_are_replayed_a_hundred_at_a_time(stage: Stage) -> None:

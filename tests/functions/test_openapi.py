@@ -87,6 +87,13 @@ async def test_a_405_names_every_method_of_the_path(stage: Stage) -> None:
     assert answer.headers["allow"] == "DELETE, GET, HEAD, PATCH"
 
 
+async def test_a_405_names_no_method_of_another_path(stage: Stage) -> None:
+    """`1:replay` is no letter's number."""
+    answer = await stage.call("monitor", "GET", "/dead-letters/1:replay")
+    refusal(answer, 405)
+    assert answer.headers["allow"] == "POST"
+
+
 def test_a_cold_start_does_not_build_the_document() -> None:
     """What builds it is imported at the first request for it."""
     code = "import sys, shared.http, shared.events; sys.exit('shared.openapi' in sys.modules)"
