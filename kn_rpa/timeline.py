@@ -28,18 +28,20 @@ class Happening:
 
     def line(self) -> str:
         """As plain text."""
-        return self.text().plain.rstrip()
+        return self.text().plain
 
     def text(self) -> Text:
         """With colours."""
         style = STYLED.get(self.event) or STYLES.get(self.state, "")
-        return Text.assemble(
+        text = Text.assemble(
             (f"{self.seconds:7.1f} s   ", "dim"),
             f"{self.attempt}   ",
             f"{self.event.replace('_', ' '):{EVENT_WIDTH}}",
             (f"{self.state:{STATE_WIDTH}}", style),
             (self.detail, "dim"),
         )
+        text.rstrip()
+        return text
 
 
 def told(history: Sequence[Item], submitted_at: str) -> Iterator[Happening]:

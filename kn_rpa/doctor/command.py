@@ -27,7 +27,7 @@ PART_WIDTH = 10
 PAUSE_SECONDS = 2
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, short_help="Say what is wrong with a deployment, and what mends it.")
 @click.option(
     "-k", "--overlay", envvar="RPA_OVERLAY", default="knative/overlays/mine", show_default=True, show_envvar=True,
     help="The folder that your deployment is applied from; commands name it.",

@@ -16,7 +16,7 @@ def check_rights(deployment: Deployment) -> Iterator[Finding]:
         if verbs := [verb for verb in BROWSER_VERBS if not _may(deployment, account, verb)]:
             lacking.setdefault(", ".join(verbs), []).append(account)
     for missing, accounts in lacking.items():
-        says = f"ServiceAccount {' and '.join(accounts)} may not {missing} pods in {deployment.browsers}"
+        says = f"{' and '.join(accounts)} may not {missing} pods in {deployment.browsers}"
         yield bad("rbac", says, deployment.apply())
     if not lacking:
         yield good("rbac", f"{' and '.join(BROWSER_ACCOUNTS)} may handle pods in {deployment.browsers}")

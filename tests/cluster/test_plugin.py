@@ -73,7 +73,7 @@ FAULTS = {
     "a right": Fault(
         f"kubectl delete rolebinding browsers -n {BROWSERS}",
         "rbac",
-        f"ServiceAccount provision-browser and reap-idle may not create, get, list, watch, delete pods in {BROWSERS}",
+        f"provision-browser and reap-idle may not create, get, list, watch, delete pods in {BROWSERS}",
         "kubectl apply -k",
     ),
     "a Trigger": Fault(

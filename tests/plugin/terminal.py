@@ -119,6 +119,7 @@ def matches_snapshot(name: str, text: str) -> None:
     for pattern, stable in ((SINCE, r"    N.N s"), (AFTER, "after N.N s"), (MOMENT, "TIME")):
         text = pattern.sub(stable, text)
     text = AGE.sub(lambda match: f"{'Ns':{len(match[0])}}", text)  # what follows it stays where it is
+    text = "".join(f"{line.rstrip()}\n" for line in text.splitlines())
     file = SNAPSHOTS / f"{name}.txt"
     if os.environ.get("RPA_SNAPSHOTS") == "write":
         file.write_text(text)
