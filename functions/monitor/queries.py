@@ -2,13 +2,17 @@
 
 from typing import LiteralString
 
-# Jobs by provider and state, and how long the oldest that is due has waited.
+# Jobs by provider and state, counted in an index, and how long the oldest that is due has waited.
 JOBS: LiteralString = """
-SELECT provider, state, count(*)::int AS jobs,
-    COALESCE(extract(epoch FROM
-        now() - min(run_after) FILTER (WHERE state = 'pending' AND run_after <= now())
-    ), 0)::float AS oldest_waiting_seconds
-FROM jobs GROUP BY provider, state ORDER BY provider, state
+WITH kept AS (
+    SELECT provider, state, count(*)::int AS jobs FROM jobs GROUP BY provider, state
+), due AS (
+    SELECT provider, min(run_after) AS since FROM jobs WHERE state = 'pending' AND run_after <= now() GROUP BY provider
+)
+SELECT provider, state, jobs,
+    CASE WHEN state = 'pending' THEN COALESCE(extract(epoch FROM now() - since), 0) ELSE 0 END::float
+        AS oldest_waiting_seconds
+FROM kept LEFT JOIN due USING (provider) ORDER BY provider, state
 """
 
 # What should be empty or young.
@@ -34,7 +38,7 @@ GROUP BY name, provider, label, le ORDER BY name, provider, label, le
 
 # How long ORDS has waited for the oldest report.
 OLDEST_REPORT: LiteralString = """
-SELECT COALESCE(extract(epoch FROM now() - min(finished_at)), 0)::float
+SELECT COALESCE(max(extract(epoch FROM now() - finished_at)), 0)::float
 FROM jobs WHERE finished_at IS NOT NULL AND reported_at IS NULL
 """
 

@@ -78,3 +78,6 @@ END
 $$;
 CREATE TRIGGER browsers_observed AFTER UPDATE OF ready_at ON browsers FOR EACH ROW
     WHEN (OLD.ready_at IS NULL AND NEW.ready_at IS NOT NULL) EXECUTE FUNCTION browsers_observed();
+
+-- Counts jobs without reading them.
+CREATE INDEX jobs_kept ON jobs (provider, state);
