@@ -30,6 +30,8 @@ from shared.operation import BODY_LIMIT, JSON, Answer, Operation, OperationRoute
 from shared.tracing import continued, trace_id
 from shared.values import Digits, Text
 
+FIELD_SHOWN = 200
+"""Characters of a field's name that answers and logs repeat: an unknown one may be of any length."""
 PAGE_DEFAULT = 50
 PAGE_LIMIT = 200
 RETRY_AFTER_SECONDS = 2
@@ -164,10 +166,9 @@ def validate(model: type[Model], body: bytes) -> Model:
 def from_validation(error: ValidationError) -> Problem:
     """What pydantic found wrong, a field a line, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [
-        {"field": ".".join(map(str, e["loc"])) or "body", "message": e["msg"].removeprefix("Value error, ")}
-        for e in found
-    ]
+    fields = [".".join(map(str, e["loc"]))[:FIELD_SHOWN] or "body" for e in found]
+    messages = [e["msg"].removeprefix("Value error, ") for e in found]
+    errors = [{"field": field, "message": message} for field, message in zip(fields, messages, strict=True)]
     detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors[:20])
     return Problem(422, detail, code="invalid", errors=errors[:20])
 

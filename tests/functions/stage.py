@@ -181,6 +181,8 @@ class Ords:
     keys: list[str] = field(default_factory=list)
     """Each try's Idempotency-Key."""
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of its answers."""
     seconds: float = 0
     """How long an answer takes."""
 
@@ -193,7 +195,7 @@ class Ords:
             await asyncio.sleep(self.seconds)
             if self.status == 200:
                 self.reports.append(await request.json())
-            return Response(status_code=self.status)
+            return Response(status_code=self.status, headers=self.headers)
 
         return Starlette(routes=[Route("/report", report, methods=["POST"])])
 
@@ -201,7 +203,7 @@ class Ords:
         """As at the start."""
         self.reports.clear()
         self.keys.clear()
-        self.status, self.seconds = 200, 0
+        self.status, self.headers, self.seconds = 200, {}, 0
 
 
 @dataclass
