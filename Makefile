@@ -6,12 +6,15 @@ IMAGE_REGISTRY ?= dev.local
 TAG ?= 1
 BUILDER ?= $(shell for tool in docker podman buildah; do $$tool info >/dev/null 2>&1 && echo $$tool && break; done)
 BUILD_ARGS ?=
+SEED ?=
+JOBS ?=
+FAULTS ?=
 export PYTHON BROWSER
 
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down clean test lint types bench e2e image
+.PHONY: help setup demo up down clean test lint types bench faults e2e image
 
 help: ## List these
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +52,9 @@ types: setup ## Check the types
 
 bench: setup ## Measure throughput and latency
 	@$(RUN) benchmarks $(ARGS)
+
+faults: setup ## Attack a whole system under load, and audit what became of it: SEED=... JOBS=500 FAULTS=events,kills
+	@SEED=$(SEED) JOBS=$(JOBS) FAULTS=$(FAULTS) $(RUN) tests.faults
 
 e2e: setup ## Test the whole system on the cluster of KUBECONFIG, which must have Knative, kn and the images
 	$(RUN) pytest tests/cluster $(ARGS)

@@ -28,16 +28,20 @@ def next_tick(schedule: str, now: datetime) -> datetime:
 
 
 async def ping(source: PingSource, url: str) -> None:
-    """Tick for ever; a tick that fails is not repeated."""
-    async with httpx.AsyncClient(trust_env=False, timeout=TICK_SECONDS) as http:
+    """Tick for ever, whether the tick before is answered or not; a tick that fails is not repeated."""
+    async with httpx.AsyncClient(trust_env=False, timeout=TICK_SECONDS) as http, asyncio.TaskGroup() as ticks:
         while True:
             now = datetime.now(UTC)
             await asyncio.sleep((next_tick(source.schedule, now) - now).total_seconds())
-            headers, body = to_binary(_event(source))
-            try:
-                (await http.post(url, headers=dict(headers), content=body)).raise_for_status()
-            except httpx.HTTPError as error:
-                _log.warning("tick of %s failed: %s", source.name, type(error).__name__)
+            ticks.create_task(_tick(source, url, http))
+
+
+async def _tick(source: PingSource, url: str, http: httpx.AsyncClient) -> None:
+    headers, body = to_binary(_event(source))
+    try:
+        (await http.post(url, headers=dict(headers), content=body)).raise_for_status()
+    except httpx.HTTPError as error:
+        _log.warning("tick of %s failed: %s", source.name, type(error).__name__)
 
 
 def _event(source: PingSource) -> CloudEvent:

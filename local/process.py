@@ -149,6 +149,9 @@ class Children:
         await child.start()
         return child
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._children
+
     def __getitem__(self, name: str) -> Child:
         return self._children[name]
 

@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 BACKLOG = 2048
 
 
-def listen() -> socket.socket:
-    """A socket on a free port. Who connects before anybody serves waits, as Knative's callers do."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=BACKLOG)
+def listen(port: int = 0) -> socket.socket:
+    """A socket on a free port, or this one. Who connects before anybody serves waits, as Knative's callers do."""
+    listener = socket.create_server(("127.0.0.1", port), backlog=BACKLOG)
     # Accepted connections inherit it. uvicorn takes what it gets by --fd for a Unix socket and would not set it:
     # the body of an answer waited 40 ms behind its head.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -38,9 +38,9 @@ def url(listener: socket.socket) -> str:
 
 
 @contextlib.asynccontextmanager
-async def serving(app: Starlette) -> AsyncIterator[str]:
-    """The address of an application while it is served."""
-    with listen() as listener:
+async def serving(app: Starlette, port: int = 0) -> AsyncIterator[str]:
+    """The address of an application while it is served, on a free port or this one."""
+    with listen(port) as listener:
         server = _Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off", ws="none"))
         task = asyncio.create_task(server.serve([listener]))
         try:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
@@ -16,7 +16,7 @@ from local.broker import Broker
 from local.datastores import Datastores, start_datastores
 from local.environment import environment, here
 from local.kustomize import ManifestError
-from local.manifests import Manifests, Overrides, Service
+from local.manifests import Manifests, Overrides, Service, Trigger
 from local.overlay import overlay, public_environment, write_environment
 from local.pings import ping
 from local.process import Children, Program, marked
@@ -35,6 +35,8 @@ NEIGHBOURS = {"portal": "/health", "worker": "/status", "ords": "/health"}
 """What a real system meets outside, here the demo's, and where each says that it is up."""
 NODE = "browser-node"
 NODE_USERS = ("provision-browser", "reap-idle")
+BrokerFactory = Callable[[str, Sequence[Trigger], Mapping[str, str]], Broker]
+"""From its path, its triggers and the functions' addresses."""
 
 
 class LocalSystem:
@@ -48,6 +50,7 @@ class LocalSystem:
         schedules: Mapping[str, str] | None = None,
         manifests: Path = MANIFESTS,
         ticks: bool = True,
+        broker: BrokerFactory = Broker,
     ) -> None:
         self.state = state.resolve()
         self.env: dict[str, str] = {}
@@ -56,6 +59,7 @@ class LocalSystem:
         self._schedules = schedules or {}
         self._folder = manifests
         self._ticks = ticks
+        self._broker = broker
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -88,7 +92,7 @@ class LocalSystem:
         await self._migrate(stores)
         manifests.lay_over(overlay(stores, secrets, known))
         manifests.lay_over(self._overrides)
-        broker_url = await stack.enter_async_context(_broker(manifests, addresses))
+        broker_url = await stack.enter_async_context(_serving(manifests, self._broker, addresses))
         for service in manifests.services():
             own = environment(manifests, service, self.state / "mounts", addresses) | {"K_SERVICE": service.name}
             if service.name in manifests.publishers():
@@ -96,7 +100,7 @@ class LocalSystem:
             if service.name in NODE_USERS:
                 own |= {"BROWSER_NODE_URL": addresses[NODE], "BROWSER_NODE_TOKEN": secrets["node_token"]}
             await self._start_function(service, own, listeners[service.name].fileno())
-        await ready(_probes(addresses), self.children)
+        await ready(self._probes(addresses), self.children)
         self.env = public_environment(addresses, broker_url, stores, secrets)
         write_environment(self.state / "env", self.env)
         if self._ticks:
@@ -136,6 +140,10 @@ class LocalSystem:
         log = self.state / "log" / f"{name}.log"
         await self.children.start(Program(name, [sys.executable, "-m", *argv], values, log, pass_fds=tuple(sockets)))
 
+    def _probes(self, addresses: Mapping[str, str]) -> dict[str, str]:
+        ours = {name: address for name, address in addresses.items() if name in self.children}
+        return {name: address + NEIGHBOURS.get(name, "/health/ready") for name, address in ours.items()}
+
     async def _migrate(self, stores: Datastores) -> None:
         values = marked(self.state) | {"PYTHONPATH": str(ROOT), "DATABASE_URL": stores.database_url}
         log = self.state / "log" / "migrate.log"
@@ -147,14 +155,10 @@ class LocalSystem:
             raise NotReady("migrate", log)
 
 
-def _probes(addresses: Mapping[str, str]) -> dict[str, str]:
-    return {name: address + NEIGHBOURS.get(name, "/health/ready") for name, address in addresses.items()}
-
-
 @contextlib.asynccontextmanager
-async def _broker(manifests: Manifests, addresses: Mapping[str, str]) -> AsyncIterator[str]:
+async def _serving(manifests: Manifests, make: BrokerFactory, addresses: Mapping[str, str]) -> AsyncIterator[str]:
     path = manifests.broker_path()
-    broker = Broker(path, manifests.triggers(), addresses)
+    broker = make(path, manifests.triggers(), addresses)
     try:
         async with serving(broker.app) as base:
             yield base + path

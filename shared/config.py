@@ -167,7 +167,8 @@ class DatabaseSettings(BaseSettings):
     """PostgreSQL, where the truth is."""
 
     database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] = Field(
-        description="the database's address: postgresql://user:password@host:5432/name"
+        description="the database's address: postgresql://user:password@host:5432/name; of several hosts,"
+        " separated by commas, the one that takes writes is used"
     )
     database_pool_size: int = Field(8, ge=1, le=100, description="connections of one pod at most")
 

@@ -13,24 +13,27 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from cloudevents.exceptions import GenericException
 from cloudevents.http import CloudEvent, from_http
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
 from shared import dead_letters, logs, spans
 from shared.db import Database
 from shared.http import Handler, Problem, from_validation, invalid, read
+from shared.operation import Answer, Body, Operation
 from shared.tracing import continued, trace_id
 
 SOURCE = "/rpa/orchestrator"
 EVENT_LIMIT = 64 * 1024
+TYPE_SHOWN = 200
+"""Characters of a stranger's type that answers and logs repeat."""
 STRUCTURED = "application/cloudevents+json"
 
 # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/spec.md#type-system
@@ -92,7 +95,11 @@ class Doorbell:
         return CloudEvent(attributes, {"job_id": self.job_id, "attempt": self.attempt})
 
 
-class _Ids(BaseModel):
+class Ids(BaseModel):
+    """The attempt of which an event tells."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"job_id": 1, "attempt": 1}]})
+
     job_id: int = Field(ge=1, le=2**63 - 1)
     attempt: int = Field(ge=1, le=1000)
 
@@ -130,16 +137,38 @@ def _has_id(headers: Mapping[str, str], body: bytes) -> bool:
     return isinstance(members, dict) and isinstance(members.get("id"), str) and bool(members["id"].strip())
 
 
+def not_handled(event: CloudEvent, expected: Iterable[str]) -> str:
+    """Why an event of this type is refused."""
+    return f"type: {str(event['type'])[:TYPE_SHOWN]} is not handled here; expected {', '.join(expected)}"
+
+
 def doorbell(event: CloudEvent, types: Collection[Type]) -> Doorbell:
     """The event as one of ours. Raises Poison."""
     if event["type"] not in list(types):
-        raise Poison(f"type: {event['type']} is not handled here; expected {', '.join(types)}")
+        raise Poison(not_handled(event, types))
     try:
-        ids = _Ids.model_validate(event.data, strict=True)
+        ids = Ids.model_validate(event.data, strict=True)
     except ValidationError as error:
         raise Poison(f"data: {from_validation(error).detail}") from None
     trace = continued(str(event.get_attributes().get("traceparent")))
     return Doorbell(Type(event["type"]), ids.job_id, ids.attempt, trace)
+
+
+def takes_events(summary: str, *types: str, data: type[BaseModel] | None = None) -> Operation:
+    """What a route says that takes events of these types."""
+    text = Annotated[str, Field(pattern=r"^[!-~]+$")]
+    return Operation(
+        summary=summary,
+        description="CloudEvents 1.0 in binary mode; those in structured mode are taken, too. 503: deliver it again.",
+        headers={"ce-specversion": Literal["1.0"], "ce-id": text, "ce-source": text, "ce-type": Literal[types]},
+        body=Body(data, limit=EVENT_LIMIT),
+        answers={204: Answer(), 503: Answer(headers=("Retry-After",))},
+    )
+
+
+def takes_doorbells(summary: str, *types: Type) -> Operation:
+    """What a route says whose handler `endpoint` made."""
+    return takes_events(summary, *types, data=Ids)
 
 
 def endpoint(
@@ -172,6 +201,6 @@ def endpoint(
 async def keep(database: Database, event: CloudEvent, destination: str, reason: str) -> None:
     """Put an event that nobody could handle into the dead-letter table, once however often it comes."""
     attributes: dict[str, Any] = dict(event.get_attributes())
-    logs.warning("dead letter", event_type=attributes["type"], destination=destination, reason=reason)
+    logs.warning("dead letter", event_type=str(attributes["type"])[:TYPE_SHOWN], destination=destination, reason=reason)
     async with database.connection() as connection:
         await dead_letters.keep(connection, attributes, event.data, destination, reason)

@@ -16,6 +16,9 @@ if calls <= tonumber(ARGV[1]) then return 0 end
 return math.max(redis.call('PTTL', KEYS[1]), 1)
 """
 
+# Takes one call back, while its window lasts.
+GIVE_BACK = "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('DECR', KEYS[1]) end"
+
 
 class RateLimiter:
     """Fixed windows of a minute."""
@@ -36,3 +39,10 @@ class RateLimiter:
             logs.warning("rate limit not counted", reason="Valkey does not answer")
             return 0
         return -(-int(milliseconds) // 1000)
+
+    async def give_back(self, key: str) -> None:
+        """One call that was counted under `key` shall not count."""
+        try:
+            await self._valkey.script(GIVE_BACK, [f"rpa:rate:{key}"], [])
+        except Unavailable:
+            logs.warning("rate limit not counted", reason="Valkey does not answer")

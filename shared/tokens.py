@@ -18,6 +18,8 @@ from shared.config import TokenSettings
 ISSUER = "rpa-orchestrator"
 ALGORITHM = "HS256"
 LEEWAY = timedelta(seconds=30)
+CLOCKS_APART = timedelta(minutes=2)
+"""By how much the clock of the function that issues may be ahead of the clock of one that checks."""
 
 
 class Audience(StrEnum):
@@ -77,8 +79,8 @@ class Keyring:
             "iss": ISSUER,
             "aud": audience.value,
             "sub": subject,
-            "iat": now,
-            "nbf": now,
+            "iat": now - CLOCKS_APART,
+            "nbf": now - CLOCKS_APART,
             "exp": now + lifetime,
             "jti": secrets.token_urlsafe(12),
             **claims,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg.rows import class_row
@@ -43,6 +43,7 @@ class Waiting:
     state: str
     traceparent: str
     handed_over: str | None
+    lease_expires_at: datetime | None
     browser: str | None
     address: str | None
     key_id: str | None
@@ -151,8 +152,13 @@ class Handler:
         if reply.verdict is Verdict.ACCEPTED:
             await self._accepted(job, worker, reply.heartbeat_seconds)
         elif reply.verdict is Verdict.REFUSED:
-            await self._move(queries.TAKE_BACK, job, worker, self._leases.idle_seconds)
+            await self._refused(job, worker)
         return reply.verdict
+
+    async def _refused(self, job: Waiting, worker: str) -> None:
+        values = {"job_id": job.id, "attempt": job.attempt, "worker": worker, "until": job.lease_expires_at}
+        async with self._database.connection() as connection:
+            await connection.execute(queries.REFUSED, values)
 
     def _longest_login(self, job: Waiting) -> float:
         at_dispatch = self._providers[job.provider].totp == "at_dispatch"

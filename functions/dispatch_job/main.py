@@ -21,7 +21,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import Type, endpoint
+from shared.events import Type, endpoint, takes_doorbells
 from shared.http import application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
@@ -54,8 +54,11 @@ HANDLER = Handler(
     Addresses(SETTINGS.totp_url, SETTINGS.callback_url, SETTINGS.worker_urls),
     SETTINGS,
 )
+EVENT = takes_doorbells("Hand the job and its browser to a worker", Type.BROWSER_READY)
 APPLICATION = application(
-    [route("POST", "/", endpoint(DATABASE, "dispatch_job", [Type.BROWSER_READY], HANDLER))], DATABASE.ping
+    [route("POST", "/", endpoint(DATABASE, "dispatch_job", [Type.BROWSER_READY], HANDLER), EVENT)],
+    DATABASE.ping,
+    about=__doc__,
 )
 
 

@@ -5,7 +5,7 @@ from typing import LiteralString
 # The attempt that waits for a worker, with its browser. `handed_over` is set once a worker may have it.
 WAITING: LiteralString = """
 SELECT j.id, j.attempt, j.provider, j.action, j.parameters, j.account, j.state, j.traceparent, j.worker AS handed_over,
-    b.name AS browser, b.address, b.key_id
+    j.lease_expires_at, b.name AS browser, b.address, b.key_id
 FROM jobs j LEFT JOIN browsers b ON b.job_id = j.id AND b.attempt = j.attempt
 WHERE j.id = %(job_id)s
 """
@@ -17,7 +17,13 @@ WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = 'dispatching' AND wo
 RETURNING id
 """
 
-# The worker certainly does not have it: another may be asked.
+# The worker certainly does not have it: another may be asked while the browser's lease lasts as it was.
+REFUSED: LiteralString = """
+UPDATE jobs SET worker = NULL, lease_expires_at = %(until)s
+WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = 'dispatching' AND worker = %(worker)s
+"""
+
+# There is no code for it now: it waits on, and may be given to any worker.
 TAKE_BACK: LiteralString = """
 UPDATE jobs SET worker = NULL, lease_expires_at = now() + make_interval(secs => %(lease)s)
 WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = 'dispatching' AND worker = %(worker)s

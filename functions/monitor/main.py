@@ -12,9 +12,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.monitor import figures
+from functions.monitor.diagnosis import diagnose
 from functions.monitor.exposition import exposition
+from functions.monitor.models import BrowserServices, Diagnosis, Status
 from functions.monitor.operators import Operators
-from functions.monitor.routes import OperatorRoutes, part
+from functions.monitor.routes import OperatorRoutes
 from shared import logs, spans
 from shared.auth import Gate
 from shared.config import (
@@ -28,15 +30,17 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import PING, receive
-from shared.http import Problem, application, home_page, invalid, route
+from shared.events import PING, not_handled, receive, takes_events
+from shared.http import HOME, Part, Problem, application, home_page, invalid, query, route
 from shared.http_client import HttpClient, Silence
+from shared.operation import Answer, Operation
 from shared.outbox import Publisher
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
 PER_MINUTE = 600
+REPORTS_PER_MINUTE = 6
 BROWSER_NAME = re.compile(r"[a-z0-9-]{1,63}", re.ASCII)
 
 
@@ -62,7 +66,8 @@ spans.configure("monitor", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
-GATE = Gate(Keyring(SETTINGS), RateLimiter(VALKEY), PER_MINUTE)
+LIMITER = RateLimiter(VALKEY)
+GATE = Gate(Keyring(SETTINGS), LIMITER, PER_MINUTE)
 OPERATORS = Operators(
     DATABASE, VALKEY, Publisher(SETTINGS, DATABASE, HTTP), SETTINGS.providers, SETTINGS.totp_min_validity
 )
@@ -94,21 +99,31 @@ async def metrics(request: Request) -> Response:
 async def browser_services(request: Request) -> Response:
     """GET /browser-services"""
     await GATE.caller(request, Scope.MONITOR_READ)
-    limit, after = part(request)
-    if after and not BROWSER_NAME.fullmatch(after):
+    part = query(request, Part)
+    if part.cursor and not BROWSER_NAME.fullmatch(part.cursor):
         raise invalid("cursor", "not one of ours; send next_cursor of the page before, unchanged")
     async with DATABASE.connection() as connection:
-        browsers, cursor = await figures.read_browsers(connection, limit, after)
+        browsers, cursor = await figures.read_browsers(connection, part.limit, part.cursor)
     return JSONResponse({"items": browsers, "next_cursor": cursor})
+
+
+async def diagnosis(request: Request) -> Response:
+    """GET /diagnosis"""
+    await GATE.caller(request, Scope.MONITOR_READ)
+    return JSONResponse(await diagnose(SETTINGS, VALKEY))
 
 
 async def tick(request: Request) -> Response:
     """POST /: the PingSource's tick; reports our health to Oracle where that is wished."""
     event = await receive(request)
     if event["type"] != PING:
-        raise Problem(422, f"type: {event['type']} is not handled here; expected {PING}", code="poison")
+        raise Problem(422, not_handled(event, [PING]), code="poison")
     if SETTINGS.health_report_enabled and SETTINGS.health_report_endpoint:
-        await _report(SETTINGS.health_report_endpoint)
+        # Anybody in the cluster can send a tick.
+        if await LIMITER.wait("health-report", REPORTS_PER_MINUTE):
+            logs.info("health not reported", reason="more ticks than the schedule can have sent")
+        else:
+            await _report(SETTINGS.health_report_endpoint)
     return Response(status_code=204)
 
 
@@ -134,16 +149,33 @@ async def ready() -> None:
     await VALKEY.ping()
 
 
+READ = Scope.MONITOR_READ
+TICK = takes_events("Report our health to Oracle, where that is wished", PING)
+STATUS = Operation(summary="Providers, jobs and backlogs", who=READ, answers={200: Answer(Status)})
+METRICS = Operation(
+    summary="The same figures for Prometheus", who=READ, answers={200: Answer(media=CONTENT_TYPE_LATEST)}
+)
+BROWSERS = Operation(
+    summary="Browsers and the attempts that they belong to, by name",
+    who=READ,
+    query=Part,
+    answers={200: Answer(BrowserServices)},
+)
+DIAGNOSIS = Operation(
+    summary="What a pod of this function sees of the stores", who=READ, answers={200: Answer(Diagnosis)}
+)
 APPLICATION = application(
     [
-        route("GET", "/", home),
-        route("POST", "/", tick),
-        route("GET", "/status", status),
-        route("GET", "/metrics", metrics),
-        route("GET", "/browser-services", browser_services),
+        route("GET", "/", home, HOME),
+        route("POST", "/", tick, TICK),
+        route("GET", "/status", status, STATUS),
+        route("GET", "/metrics", metrics, METRICS),
+        route("GET", "/browser-services", browser_services, BROWSERS),
+        route("GET", "/diagnosis", diagnosis, DIAGNOSIS),
         *OperatorRoutes(GATE, OPERATORS).all(),
     ],
     ready,
+    about=__doc__,
 )
 
 

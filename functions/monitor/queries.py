@@ -49,21 +49,27 @@ FROM browsers b LEFT JOIN jobs j ON j.id = b.job_id AND j.attempt = b.attempt
 WHERE b.name > %(after)s ORDER BY b.name LIMIT %(limit)s
 """
 
+# The database's clock.
+CLOCK: LiteralString = "SELECT clock_timestamp()"
+
+# The migrations that it has.
+MIGRATIONS: LiteralString = "SELECT migration_id FROM _yoyo_migration"
+
 # Providers with their pauses, and what runs and waits there.
 PROVIDERS: LiteralString = """
-SELECT p.name, to_jsonb(pauses) AS paused, live.jobs AS live, pending.*
+WITH unfinished AS (
+    SELECT provider, count(*) FILTER (WHERE state <> 'pending')::int AS live,
+        count(*) FILTER (WHERE state = 'pending')::int AS pending,
+        extract(epoch FROM
+            now() - min(run_after) FILTER (WHERE state = 'pending' AND run_after <= now())
+        )::float AS waiting
+    FROM jobs WHERE state IN ('pending', 'provisioning', 'dispatching', 'running') GROUP BY provider
+)
+SELECT p.name, to_jsonb(pauses) AS paused, COALESCE(live, 0) AS live, COALESCE(pending, 0) AS pending,
+    COALESCE(waiting, 0) AS oldest_waiting_seconds
 FROM unnest(%(names)s::text[]) AS p (name)
 LEFT JOIN pauses ON pauses.kind = 'provider' AND pauses.name = p.name
-CROSS JOIN LATERAL (
-    SELECT count(*)::int AS jobs FROM jobs
-    WHERE provider = p.name AND state IN ('provisioning', 'dispatching', 'running')
-) live
-CROSS JOIN LATERAL (
-    SELECT count(*)::int AS pending, COALESCE(extract(epoch FROM
-            now() - min(run_after) FILTER (WHERE run_after <= now())
-        ), 0)::float AS oldest_waiting_seconds
-    FROM jobs WHERE provider = p.name AND state = 'pending'
-) pending
+LEFT JOIN unfinished ON unfinished.provider = p.name
 ORDER BY p.name
 """
 
@@ -98,13 +104,13 @@ SELECT 'rpa.job.submitted.v1', id, attempt, traceparent FROM due
 # our source, and the id that Doorbell derives from type, job and attempt. What is no number of ours is never cast.
 _LETTERS: LiteralString = """
 SELECT d.id, d.event_id, d.event_source, d.event_type, d.destination, d.reason, d.times, d.first_at, d.last_at,
-    d.replayed_at, d.replayed_by, d.event, said.job_id, said.attempt, jobs.traceparent,
+    d.replayed_at, d.replayed_by, d.event, said.job_id, said.attempt,
     CASE WHEN d.replayed_at IS NULL OR d.last_at > d.replayed_at THEN 'open' ELSE 'replayed' END AS status,
     CASE WHEN d.event_type <> ALL (%(types)s) THEN 'foreign'
         WHEN (d.event_source = %(source)s AND d.event_id = left(encode(sha256(
             convert_to(d.event_type, 'UTF8') || '\\x00' || convert_to(said.job_id::text, 'UTF8')
             || '\\x00' || convert_to(said.attempt::text, 'UTF8')), 'hex'), 32)) IS NOT TRUE THEN 'forged'
-        WHEN jobs.id IS NULL THEN 'job_gone' END AS refusal
+        WHEN (SELECT id FROM jobs WHERE jobs.id = said.job_id) IS NULL THEN 'job_gone' END AS refusal
 FROM dead_letters d
 CROSS JOIN LATERAL (
     SELECT d.event -> 'data' ->> 'job_id' AS job_id, d.event -> 'data' ->> 'attempt' AS attempt
@@ -113,7 +119,6 @@ CROSS JOIN LATERAL (
     SELECT CASE WHEN raw.job_id ~ '^[1-9][0-9]{0,17}$' THEN raw.job_id::bigint END AS job_id,
         CASE WHEN raw.attempt ~ '^[1-9][0-9]{0,2}$' THEN raw.attempt::int END AS attempt
 ) said
-LEFT JOIN jobs ON jobs.id = said.job_id
 """
 
 # One page of letters, newest first.
@@ -133,15 +138,18 @@ REPLAY: LiteralString = (
 ), chosen AS (
     SELECT * FROM letter WHERE status = 'open' AND refusal IS NULL ORDER BY id LIMIT %(limit)s
 ), marked AS (
-    UPDATE dead_letters d SET replayed_at = now(), replayed_by = %(by)s FROM chosen
-    WHERE d.id = chosen.id AND (d.replayed_at IS NULL OR d.last_at > d.replayed_at)
-    RETURNING chosen.event_type, chosen.job_id, chosen.attempt, chosen.traceparent
+    UPDATE dead_letters SET replayed_at = now(), replayed_by = %(by)s
+    WHERE id = ANY(ARRAY(SELECT id FROM chosen)) AND (replayed_at IS NULL OR last_at > replayed_at)
+    RETURNING id
+), rung AS (
+    SELECT event_type, job_id, chosen.attempt, traceparent
+    FROM marked JOIN chosen USING (id) JOIN jobs ON jobs.id = job_id
 ), announced AS (
     INSERT INTO outbox (type, job_id, attempt, traceparent)
-    SELECT * FROM marked
+    SELECT * FROM rung
     ON CONFLICT DO NOTHING
 )
-SELECT * FROM marked
+SELECT * FROM rung
 """
 )
 

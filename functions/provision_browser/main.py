@@ -24,7 +24,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import Type, endpoint
+from shared.events import Type, endpoint, takes_doorbells
 from shared.http import application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
@@ -64,7 +64,10 @@ HANDLER = Handler(
     key_id=KEYRING.current,
 )
 TYPES = (Type.JOB_SUBMITTED, Type.JOB_FINISHED)
-APPLICATION = application([route("POST", "/", endpoint(DATABASE, "provision_browser", TYPES, HANDLER))], DATABASE.ping)
+EVENT = takes_doorbells("Admit the next jobs, and get each a browser", *TYPES)
+APPLICATION = application(
+    [route("POST", "/", endpoint(DATABASE, "provision_browser", TYPES, HANDLER), EVENT)], DATABASE.ping, about=__doc__
+)
 
 
 @functions_framework.aio.http

@@ -23,7 +23,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import PING, keep, receive
+from shared.events import PING, keep, not_handled, receive, takes_events
 from shared.http import Problem, application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
@@ -71,7 +71,7 @@ async def tick(request: Request) -> Response:
     elif event["type"] == PING:
         await REAPER()
     else:
-        reason = f"type: {event['type']} is not handled here; expected {PING}"
+        reason = not_handled(event, [PING])
         await keep(DATABASE, event, "reap_idle", reason)
         raise Problem(422, reason, code="poison")
     return Response(status_code=204)
@@ -85,11 +85,12 @@ async def _keep_dead_letter(event: CloudEvent) -> None:
         DATABASE,
         event,
         destination,
-        f"delivery failed with {attributes.get('knativeerrorcode', 'no answer')}",
+        f"delivery failed with {str(attributes.get('knativeerrorcode', 'no answer'))[:20]}",
     )
 
 
-APPLICATION = application([route("POST", "/", tick)], DATABASE.ping)
+EVENT = takes_events("Reap; or keep an event that the broker could not deliver", PING)
+APPLICATION = application([route("POST", "/", tick, EVENT)], DATABASE.ping, about=__doc__)
 
 
 @functions_framework.aio.http

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 from functions.reap_idle import late, queries
@@ -42,9 +43,22 @@ class Reaper:
         self._providers = providers
         self._reports = reports
         self._retention_days = retention_days
+        self._one_at_a_time = asyncio.Lock()
+        self._begun = 0
 
     async def __call__(self) -> None:
-        """Reap once and publish what came of it."""
+        """Reap. A round that begins after this call will do: however many ticks come at once, two rounds do for all."""
+        wanted = self._begun + 1
+        async with self._one_at_a_time:
+            if self._begun >= wanted:
+                return
+            self._begun = wanted
+            reconciled = await self._round()
+        # A browser that takes its time to start must not keep the next round waiting.
+        if reconciled:
+            await self._pool.refill()
+
+    async def _round(self) -> bool:
         async with self._database.connection() as connection:
             expired = await late.expire(connection, self._leases)
             missed = await late.miss_deadlines(connection, self._leases)
@@ -55,8 +69,6 @@ class Reaper:
             await self._add_up(connection, browsers)
         lost = browsers.lost if browsers else []
         await self._publisher.publish(_once([*expired, *missed, *lost, *unsent, *forgotten]))
-        if browsers:
-            await self._pool.refill()
         logs.info(
             "reaped",
             expired=len(expired),
@@ -67,6 +79,7 @@ class Reaper:
             events_sent_late=len(unsent),
             events_sent_again=len(forgotten),
         )
+        return browsers is not None
 
     async def _add_up(self, connection: Connection, browsers: Reconciled | None) -> None:
         orphans, left_over = (browsers.orphans, browsers.deleted) if browsers else (0, 0)

@@ -28,11 +28,14 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
+from shared import openapi
 from shared.browsers import Browser, BrowserError, BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
 from shared.config import TokenSettings
 from shared.events import PING, Doorbell, Type, doorbell, receive
 from shared.tokens import Attempt, Keyring
+from tests.functions.documented import promised
 from tests.serving import serving
 
 ROOT = Path(__file__).parents[2]
@@ -232,7 +235,9 @@ class Stage:
         connection: psycopg.AsyncConnection[Any],
         settings: dict[str, str],
         clients: dict[str, httpx.AsyncClient],
+        apps: dict[str, ASGIApp],
         routes: dict[str, list[Route]],
+        documents: dict[str, dict[str, Any]],
         place: Place,
         worker: Worker,
         ords: Ords,
@@ -241,7 +246,9 @@ class Stage:
         self.connection = connection
         self.settings = settings
         self.clients = clients
+        self.apps = apps
         self.routes = routes
+        self.documents = documents
         self.place = place
         self.worker = worker
         self.ords = ords
@@ -421,7 +428,7 @@ async def open_stage(
         ords.url = await stack.enter_async_context(serving(ords.app()))
         sink = await stack.enter_async_context(serving(broker.app()))
         settings = environment(database_url, valkey, providers, worker, ords) | overrides
-        clients, routes = {}, {}
+        clients, apps, routes, documents = {}, {}, {}, {}
         for name in FUNCTIONS:
             # Only reap_idle has a broker: the others' events wait in the outbox for the test to deliver them.
             own = {"K_SINK": sink} if name == "reap_idle" else {}
@@ -430,10 +437,16 @@ async def open_stage(
                 if opened := getattr(module, store, None):
                     stack.push_async_callback(opened.aclose)
             routes[name] = module.APPLICATION._application.routes
+            apps[name] = app
+            documents[name] = openapi.document(module.__doc__, routes[name])
             transport = httpx.ASGITransport(app, raise_app_exceptions=True)
             clients[name] = await stack.enter_async_context(
-                httpx.AsyncClient(transport=transport, base_url=f"http://{name}")
+                httpx.AsyncClient(
+                    transport=transport,
+                    base_url=f"http://{name}",
+                    event_hooks={"response": [promised(documents[name], routes[name])]},
+                )
             )
         connection = await psycopg.AsyncConnection.connect(database_url, autocommit=True)
         await stack.enter_async_context(connection)
-        yield Stage(connection, settings, clients, routes, place, worker, ords, broker)
+        yield Stage(connection, settings, clients, apps, routes, documents, place, worker, ords, broker)

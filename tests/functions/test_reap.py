@@ -12,7 +12,7 @@ import pytest
 from shared.browsers import Browser, Phase
 from shared.events import PING, Doorbell, Type
 from tests.functions.refusals import refusal, unchanged
-from tests.functions.stage import Stage
+from tests.functions.stage import Stage, load_function
 
 EXPIRE = "UPDATE jobs SET lease_expires_at = now() - interval '1 s' WHERE lease_expires_at IS NOT NULL"
 
@@ -113,7 +113,9 @@ async def test_rounds_may_overlap(stage: Stage) -> None:
     await until(stage, "pending", provider="octotel")
     await stage.execute("UPDATE jobs SET deadline = now() WHERE provider = 'octotel'")
     await stage.execute(EXPIRE)
-    await asyncio.gather(*(stage.tick() for _ in range(4)))
+    _, other = load_function("reap_idle", stage.settings, stage.place)  # another pod
+    await asyncio.gather(*(stage.tick() for _ in range(4)), other.REAPER(), other.REAPER())
+    await other.DATABASE.aclose()
     jobs = await stage.rows("SELECT state, attempt FROM jobs ORDER BY id")
     assert [(job["state"], job["attempt"]) for job in jobs] == [("pending", 2), ("pending", 2), ("failed", 1)]
     events = await stage.rows("SELECT FROM history WHERE event IN ('attempt_failed', 'deadline_missed')")

@@ -105,6 +105,29 @@ async def test_a_pool_that_cannot_be_filled_hinders_nobody(warm: Stage, error: A
     assert set(warm.place.browsers) == set(await pool(warm))
 
 
+async def test_a_browser_that_takes_its_time_keeps_no_round_waiting(warm: Stage) -> None:
+    """While one tick waits for a warm browser to start, the next one does all of its work."""
+    await warm.execute("DELETE FROM browsers")
+    wait_ready, started, may_end = warm.place.wait_ready, asyncio.Event(), asyncio.Event()
+
+    async def slowly(name: str, *, timeout: float) -> Browser:
+        started.set()
+        await may_end.wait()
+        return await wait_ready(name, timeout=timeout)
+
+    warm.place.wait_ready = slowly  # type: ignore[method-assign]
+    filling = asyncio.create_task(warm.tick())
+    await started.wait()
+    job = await warm.submit(deadline="2099-01-01T00:00:00Z")
+    await warm.execute("UPDATE jobs SET deadline = now()")
+    async with asyncio.timeout(10):
+        await warm.tick()
+    assert (await warm.job(job["id"]))["error"]["code"] == "deadline_missed"
+    may_end.set()
+    await filling
+    assert len(await pool(warm)) == 2
+
+
 async def test_a_browser_whose_starter_was_killed_joins_the_pool(warm: Stage) -> None:
     """Started, but nobody lived to say that it is ready: the next tick does."""
     names = await pool(warm)

@@ -45,3 +45,15 @@ async def test_a_tick_is_an_event_and_a_failure_does_not_end_the_ticking() -> No
     assert first.headers["content-type"] == "application/json"
     assert first.body == b"{}"
     assert function.pauses()[0] > 0.5
+
+
+async def test_a_tick_that_is_not_answered_holds_up_no_other() -> None:
+    """As with Knative's: a round of reaping that waits for something is followed by the next all the same."""
+    source = PingSource("rpa", "reap-idle", "* * * * * *", "application/json", "{}", "")
+    async with subscriber(204, pause=30) as function:
+        ticking = asyncio.create_task(ping(source, function.url))
+        try:
+            await eventually(lambda: len(function.received) == 3)
+        finally:
+            ticking.cancel()
+            await asyncio.gather(ticking, return_exceptions=True)

@@ -1,0 +1,203 @@
+"""Killing, stopping and emptying whole processes, and what else is taken away for a while."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from random import Random
+
+import psutil
+import psycopg
+
+from local.system import NODE
+from tests.faults.drawing import Lots
+from tests.faults.system import FaultySystem
+
+CLOCK_SECONDS = 90
+PAUSE_SECONDS = (0.5, 4.0)
+
+DISK_FULL = """
+CREATE OR REPLACE FUNCTION disk_full() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = '53100';
+END $$;
+CREATE OR REPLACE TRIGGER disk_full BEFORE INSERT ON evidence FOR EACH ROW EXECUTE FUNCTION disk_full();
+"""
+DISK_FREE = "DROP TRIGGER IF EXISTS disk_full ON evidence"
+FUNCTIONS = (
+    "submit-job", "provision-browser", "dispatch-job", "issue-totp", "callback", "notify", "reap-idle", "monitor",
+)  # fmt: skip
+
+Outage = Callable[[FaultySystem, Random], Awaitable[str]]
+
+
+async def _kill_function(system: FaultySystem, draw: Random) -> str:
+    name = draw.choice(FUNCTIONS)
+    _kill(system, name)
+    return f"{name} killed"
+
+
+async def _kill_postgres(system: FaultySystem, _: Random) -> str:
+    _kill(system, "postgres")
+    return "PostgreSQL killed"
+
+
+async def _restart_postgres(system: FaultySystem, _: Random) -> str:
+    _send(system, "postgres", signal.SIGINT)
+    return "PostgreSQL restarted"
+
+
+async def _pause_postgres(system: FaultySystem, draw: Random) -> str:
+    async with _stopped(system, "postgres"):
+        await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
+    return "PostgreSQL paused"
+
+
+async def _kill_valkey(system: FaultySystem, _: Random) -> str:
+    _kill(system, "valkey")
+    return "Valkey killed"
+
+
+async def _empty_valkey(system: FaultySystem, _: Random) -> str:
+    # Stopped first, so that it comes back to nothing.
+    _send(system, "valkey", signal.SIGSTOP)
+    await asyncio.to_thread(shutil.rmtree, system.state / "valkey" / "appendonlydir", True)
+    _kill(system, "valkey")
+    return "Valkey restarted empty"
+
+
+async def _pause_valkey(system: FaultySystem, draw: Random) -> str:
+    async with _stopped(system, "valkey"):
+        await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
+    return "Valkey paused"
+
+
+async def _kill_node(system: FaultySystem, _: Random) -> str:
+    _kill(system, NODE)
+    return "browser node killed with all its browsers"
+
+
+async def _pause_node(system: FaultySystem, draw: Random) -> str:
+    async with _stopped(system, NODE):
+        await asyncio.sleep(draw.uniform(3.0, 5.0))
+    return "browser node paused"
+
+
+async def _deafen(system: FaultySystem, draw: Random) -> str:
+    system.weather.deaf = True
+    try:
+        await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
+    finally:
+        system.weather.deaf = False
+    return "every event lost for a while"
+
+
+async def _take_ords_away(system: FaultySystem, draw: Random) -> str:
+    system.ords.down = True
+    try:
+        await asyncio.sleep(draw.uniform(2.0, 6.0))
+    finally:
+        system.ords.down = False
+    return "ORDS down"
+
+
+async def _fill_disk(system: FaultySystem, draw: Random) -> str:
+    await _sql(system, DISK_FULL)
+    try:
+        await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
+    finally:
+        await _sql(system, DISK_FREE)
+    return "disk full for evidence"
+
+
+async def _shift_clock(system: FaultySystem, draw: Random) -> str:
+    name, seconds = draw.choice(FUNCTIONS), draw.choice((-CLOCK_SECONDS, CLOCK_SECONDS))
+    file = system.faults / "clock" / name
+    file.write_text(str(seconds))
+    _kill(system, name)
+    try:
+        await asyncio.sleep(draw.uniform(6.0, 10.0))
+    finally:
+        file.unlink()
+        _kill(system, name)
+    return f"clock off by {seconds:+d} s"
+
+
+OUTAGES: dict[str, list[Outage]] = {
+    "kills": [_kill_function, _kill_function, _kill_function],
+    "postgres": [_kill_postgres, _restart_postgres, _pause_postgres],
+    "valkey": [_kill_valkey, _empty_valkey, _pause_valkey],
+    "browsers": [_kill_node, _pause_node, _pause_node],
+    "events": [_deafen],
+    "ords": [_take_ords_away],
+    "disk": [_fill_disk],
+    "clock": [_shift_clock],
+}
+
+
+class Outages:
+    """One after the other, in an order that the seed decides, until they are stopped."""
+
+    def __init__(self, system: FaultySystem, lots: Lots, pause: float) -> None:
+        self.counts: Counter[str] = Counter()
+        self._system = system
+        self._lots = lots
+        self._pause = pause
+
+    async def run(self) -> None:
+        """For ever; what is under way when it is stopped is set right again."""
+        deck = [outage for name, outages in OUTAGES.items() if name in self._lots.classes for outage in outages]
+        number = 0
+        while deck:
+            self._lots.of("deck", number).shuffle(deck)
+            for outage in deck:
+                number += 1
+                draw = self._lots.of("outage", number)
+                self.counts[await outage(self._system, draw)] += 1
+                await asyncio.sleep(draw.uniform(0.5, 1.5) * self._pause)
+
+
+def _kill(system: FaultySystem, name: str) -> None:
+    _send(system, name, signal.SIGKILL)
+
+
+def _send(system: FaultySystem, name: str, number: signal.Signals) -> None:
+    pid = system.children[name].pid
+    if pid is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@contextlib.asynccontextmanager
+async def _stopped(system: FaultySystem, name: str) -> AsyncIterator[None]:
+    pid = system.children[name].pid or 0
+    stopped = []
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        # The parent first: then it makes no more of them.
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                each.suspend()
+                stopped.append(each)
+    try:
+        yield
+    finally:
+        for each in reversed(stopped):
+            with contextlib.suppress(psutil.Error):
+                each.resume()
+
+
+async def _sql(system: FaultySystem, statement: str) -> None:
+    while True:
+        with contextlib.suppress(psycopg.Error):
+            async with await psycopg.AsyncConnection.connect(
+                system.env["DATABASE_URL"], autocommit=True, connect_timeout=3
+            ) as connection:
+                await connection.execute(statement)  # type: ignore[arg-type]
+                return
+        await asyncio.sleep(0.2)

@@ -1,0 +1,198 @@
+"""One run: load and faults at once, then peace, then the audit."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from local.sweeping import BROWSER_MARK, browser_processes
+from tests.faults.auditor import Violation, audit
+from tests.faults.configuration import MAX_WORKERS, PROVIDERS
+from tests.faults.delays import longest
+from tests.faults.drawing import Lots
+from tests.faults.evidence import Evidence
+from tests.faults.load import Load
+from tests.faults.outages import Outages
+from tests.faults.points import Points
+from tests.faults.system import FaultySystem
+
+CLASSES = (
+    "events", "kills", "points", "postgres", "commits", "valkey", "workers", "browsers", "ords", "disk", "clock",
+)  # fmt: skip
+REST_SECONDS = 150.0
+"""What may take longest to end: a few attempts, each with a lease that runs out."""
+POINTS_SECONDS = 20.0
+"""How long after the load the remaining faults may still wait for their statement."""
+LONGEST_SECONDS = 4 * 3600.0
+
+PROGRESS = """
+SELECT count(*) FILTER (WHERE finished_at IS NOT NULL AND retry_of IS NULL),
+    count(*) FILTER (WHERE finished_at IS NULL OR reported_at IS NULL),
+    (SELECT count(*) FROM browsers WHERE job_id IS NOT NULL), (SELECT count(*) FROM outbox)
+FROM jobs
+"""
+STATES = "SELECT state || CASE WHEN attempt > 1 THEN ' after retries' ELSE '' END, count(*) FROM jobs GROUP BY 1"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for."""
+
+    seed: int
+    jobs: int
+    classes: frozenset[str] = frozenset(CLASSES)
+    window: int = 60
+    """Jobs under way at once."""
+    pause: float = 2.0
+    """Seconds between two outages, about."""
+    first_lost: bool = False
+    """Lose every event the first time that it comes."""
+
+
+@dataclass
+class Outcome:
+    """What became of it."""
+
+    order: Order
+    seconds: float = 0.0
+    injected: Counter[str] = field(default_factory=Counter)
+    observed: Counter[str] = field(default_factory=Counter)
+    states: Counter[str] = field(default_factory=Counter)
+    violations: list[Violation] = field(default_factory=list)
+    unmet: list[str] = field(default_factory=list)
+    """Faults that were planned and never came to pass, and statements that nobody was expected to execute."""
+    reaping_seconds: float = 0.0
+    """The longest time between two rounds of reaping."""
+    delays: dict[str, float] = field(default_factory=dict)
+    """The longest wait for an event of each kind, in seconds."""
+
+    @property
+    def ok(self) -> bool:
+        """Whether every promise was kept, under every fault that was planned."""
+        return not self.violations and not self.unmet
+
+
+async def run(order: Order, state: Path) -> Outcome:
+    """Run it in this folder."""
+    outcome = Outcome(order)
+    lots = Lots(order.seed, order.classes)
+    started = time.monotonic()
+    async with FaultySystem(state, lots) as system:
+        (system.faults / "database").write_text(system.env["DATABASE_URL"])
+        system.weather.first_lost = order.first_lost
+        watch = Watch(system.env["DATABASE_URL"])
+        points = Points(system.faults, lots)
+        load = Load(system, lots, order.jobs, order.window, lambda: watch.ended, lambda: points.left)
+        outages = Outages(system, lots, order.pause)
+        async with _meanwhile(watch.run()):
+            async with asyncio.timeout(LONGEST_SECONDS):
+                await _suffer(load, points, outages)
+            await _rest(watch)
+        evidence = _evidence(system, load)
+        outcome.reaping_seconds = evidence.reaping_seconds
+        outcome.violations = await asyncio.to_thread(audit, evidence)
+        outcome.delays = await asyncio.to_thread(longest, evidence.database_url)
+        outcome.states = await asyncio.to_thread(_states, evidence.database_url)
+        outcome.injected = points.counts + outages.counts + system.weather.counts + _browsers(system)
+        bad = Counter({name: count for name, count in system.workers.counts.items() if name.startswith("worker ")})
+        outcome.injected += bad + system.ords.counts
+        outcome.observed = load.counts + (system.workers.counts - bad)
+        outcome.unmet = [*points.left, *points.unknown()]
+        await load.aclose()
+    outcome.seconds = time.monotonic() - started
+    return outcome
+
+
+async def _suffer(load: Load, points: Points, outages: Outages) -> None:
+    async with _meanwhile(outages.run()), _meanwhile(load.operate()):
+        arming = asyncio.create_task(points.run())
+        await load.run()
+        # A few statements are rare, and the load makes them.
+        await asyncio.wait({arming}, timeout=POINTS_SECONDS)
+        arming.cancel()
+        await asyncio.gather(arming, return_exceptions=True)
+        points.disarm()
+
+
+async def _rest(watch: Watch) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(REST_SECONDS):
+            while not watch.at_rest:  # noqa: ASYNC110 - the database says so, nobody else
+                await asyncio.sleep(0.2)
+
+
+@contextlib.asynccontextmanager
+async def _meanwhile(work: Any) -> AsyncIterator[None]:
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        if task.done():
+            task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+class Watch:
+    """How far the jobs are, as the database says while it answers."""
+
+    def __init__(self, database_url: str) -> None:
+        self.ended = 0
+        self.at_rest = False
+        self._url = database_url
+
+    async def run(self) -> None:
+        """For ever."""
+        while True:
+            with contextlib.suppress(psycopg.Error, TimeoutError):
+                async with (
+                    asyncio.timeout(5),
+                    await psycopg.AsyncConnection.connect(self._url, autocommit=True) as connection,
+                ):
+                    while True:
+                        await self._look(connection)
+                        await asyncio.sleep(0.3)
+            await asyncio.sleep(0.2)
+
+    async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        row = await (await connection.execute(PROGRESS)).fetchone()
+        assert row is not None
+        self.ended, open_jobs, browsers, events = row
+        self.at_rest = not (open_jobs or browsers or events)
+
+
+def _states(database_url: str) -> Counter[str]:
+    with psycopg.connect(database_url) as connection:
+        return Counter(dict(connection.execute(STATES).fetchall()))
+
+
+def _evidence(system: FaultySystem, load: Load) -> Evidence:
+    return Evidence(
+        database_url=system.env["DATABASE_URL"],
+        providers=PROVIDERS,
+        max_workers=MAX_WORKERS,
+        submitted=load.submitted,
+        portal=system.portals.visits,
+        ords=system.ords.reports,
+        processes=sorted({process.environ()[BROWSER_MARK] for process in browser_processes(system.state)}),
+        reaping_seconds=_longest_between((system.faults / "rounds").read_text().split()),
+        issued=system.workers.issued,
+        poison=frozenset(load.poison),
+    )
+
+
+def _longest_between(times: Sequence[str]) -> float:
+    return max((later - earlier for earlier, later in pairwise(sorted(map(float, times)))), default=float("inf"))
+
+
+def _browsers(system: FaultySystem) -> Counter[str]:
+    return Counter((system.faults / "browsers").read_text().splitlines())

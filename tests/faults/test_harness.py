@@ -1,0 +1,64 @@
+"""The harness itself: what it draws, and that no statement of the product escapes it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from cloudevents.http import CloudEvent
+
+from local.manifests import Trigger
+from tests.faults.broker import FaultyBroker, Weather
+from tests.faults.drawing import Lots
+from tests.faults.node import fate
+from tests.faults.statements import COMMIT, EXECUTED_BY, statements
+from tests.local.subscriber import subscriber
+from tests.serving import eventually
+
+EVENTS = 150
+
+
+def test_every_statement_that_changes_state_is_met() -> None:
+    """Who adds a statement says which functions execute it, so that they die before and after it."""
+    assert set(statements().values()) | {COMMIT} == {name for names in EXECUTED_BY.values() for name in names}
+
+
+def test_a_seed_draws_the_same_again_and_another_does_not() -> None:
+    """In whatever order things happen."""
+    names = [f"rpa-browser-{n}-1" for n in range(100)]
+    one, again, other = (Lots(seed, frozenset({"browsers"})) for seed in (7, 7, 8))
+    drawn = {name: fate(one, name) for name in names}
+    assert {name: fate(again, name) for name in reversed(names)} == drawn
+    assert {name: fate(other, name) for name in names} != drawn
+
+
+def test_what_is_not_asked_for_is_not_drawn() -> None:
+    """FAULTS names the classes that are."""
+    lots = Lots(7, frozenset({"kills"}))
+    assert {fate(lots, f"rpa-browser-{n}-1")[2] for n in range(100)} == {None}
+    weather = Weather(lots)
+    assert [weather.delays(event(n)) for n in range(100)] == [[0.0]] * 100
+
+
+def event(n: int) -> CloudEvent:
+    return CloudEvent({"type": "some.type", "source": "/somewhere", "id": str(n)}, b"{}")
+
+
+async def test_the_broker_loses_doubles_and_delays_as_it_says() -> None:
+    """What arrives is what was sent, less what was lost, and what was doubled twice; not in its order."""
+    weather = Weather(Lots(7, frozenset({"events"})))
+    async with subscriber(204) as function:
+        trigger = Trigger("t", {}, "http://function.rpa.svc.cluster.local", 0, "linear", 0.0, 60.0, None)
+        broker = FaultyBroker("/", [trigger], {"function": function.url}, weather=weather)
+        for n in range(EVENTS):
+            broker._accept(event(n))
+        lost, doubled = weather.counts["event lost"], weather.counts["event doubled"]
+        await eventually(lambda: len(function.received) == EVENTS - lost + doubled, within=60)
+        weather.deaf = True
+        broker._accept(event(EVENTS))
+        await broker.aclose()
+    arrived = [int(received.headers["ce-id"]) for received in function.received]
+    times = Counter(arrived)
+    assert EVENTS not in times
+    assert sum(count == 2 for count in times.values()) == doubled > 0
+    assert EVENTS - len(times) == lost > 0
+    assert arrived != sorted(arrived)
