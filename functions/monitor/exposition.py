@@ -7,15 +7,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, product
+from math import inf
 from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
 Row = Mapping[str, Any]
-BOUNDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, float("inf"))
+BOUNDS = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, inf)
 """The buckets that the database sorts seconds into."""
 
 
@@ -99,8 +99,9 @@ def _distribution(rows: Sequence[Row]) -> tuple[list[tuple[str, int]], float]:
     """Each bound with how many were not above it, and the sum of all."""
     counts = dict.fromkeys(BOUNDS, 0) | {row["le"]: row["count"] for row in rows}
     bounds = sorted(counts)
+    names = ["+Inf" if le == inf else str(le) for le in bounds]
     below = accumulate(counts[le] for le in bounds)
-    return [(floatToGoString(le), n) for le, n in zip(bounds, below, strict=True)], sum(row["sum"] for row in rows)
+    return list(zip(names, below, strict=True)), sum(row["sum"] for row in rows)
 
 
 def exposition(jobs: Sequence[Row], backlog: Row, counted: Sequence[Row], providers: Iterable[str]) -> bytes:
