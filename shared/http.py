@@ -200,6 +200,8 @@ def route(method: str, path: str, handler: Handler, operation: Operation) -> Rou
             logs.bind(trace_id=trace_id(span.traceparent))
             response = await _answer(handler, request)
             span.note(**{"http.response.status_code": response.status_code})
+            if response.status_code >= 500:
+                span.fail(str(response.status_code))
         milliseconds = round((time.perf_counter() - started) * 1000, 1)
         logs.info("request", method=method, route=path, status=response.status_code, milliseconds=milliseconds)
         return response

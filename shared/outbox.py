@@ -66,7 +66,8 @@ class Publisher:
         name = f"publish {bell.type.value}"
         with spans.span(name, "producer", bell.traceparent, job_id=bell.job_id, attempt=bell.attempt) as span:
             problem = await self._problem(self._sink, replace(bell, traceparent=span.traceparent))
-            span.note(problem=problem)
+            if problem:
+                span.fail(problem)
         if problem:
             logs.warning("event not published", event_type=bell.type.value, reason=problem)
         return problem is None

@@ -33,6 +33,9 @@ class Span(Protocol):
     def note(self, **attributes: logs.Scalar) -> None:
         """Say something about it; nothing secret, and nothing of a job's parameters."""
 
+    def fail(self, kind: str) -> None:
+        """It did not go well; `kind` is one of few."""
+
 
 @dataclass(frozen=True, slots=True)
 class Unrecorded:
@@ -41,6 +44,9 @@ class Unrecorded:
     traceparent: str
 
     def note(self, **attributes: logs.Scalar) -> None:
+        """Nobody hears it."""
+
+    def fail(self, kind: str) -> None:
         """Nobody hears it."""
 
 

@@ -45,6 +45,11 @@ class Recorded:
         """Say something about it."""
         self.span.set_attributes(_said(attributes))
 
+    def fail(self, kind: str) -> None:
+        """It did not go well."""
+        self.span.set_status(trace.StatusCode.ERROR)
+        self.span.set_attribute("error.type", kind)
+
 
 class Telemetry:
     """Records spans and sends them."""
@@ -72,11 +77,11 @@ class Telemetry:
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
+            recorded = Recorded(span)
             try:
-                yield Recorded(span)
+                yield recorded
             except BaseException as error:
-                span.set_status(trace.StatusCode.ERROR)
-                span.set_attribute("error.type", type(error).__name__)
+                recorded.fail(type(error).__name__)
                 raise
 
     def note(self, said: Mapping[str, Scalar]) -> None:

@@ -79,7 +79,9 @@ class Handler:
             "report to ORDS", "client", report.traceparent, job_id=report.job_id, attempt=report.attempt
         ) as span:
             problem = await self._send(report, span.traceparent)
-            span.note(state=report.status, tries=report.report_attempts, problem=problem)
+            span.note(state=report.status, tries=report.report_attempts)
+            if problem:
+                span.fail(problem)
         if problem is None:
             return await self._acknowledged(report)
         return await self._put_off(report, problem)

@@ -6,14 +6,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from local.manifests import Manifests
 from shared import spans
 from shared.telemetry import DEFAULTS, Telemetry
-from tests.functions.stage import Stage, open_stage
+from tests.functions.stage import Stage
 from tests.serving import eventually, serving
 from tests.settings import BASE, ROOT, said_by
 from tests.telemetry.receiver import Receiver, Span
@@ -38,12 +37,6 @@ async def receiver(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Receiver]:
         yield taken
         await telemetry.aclose()
     signal.signal(signal.SIGTERM, before)
-
-
-@pytest.fixture
-async def stage(database_url: str, valkey_settings: dict[str, str], tmp_path: Path) -> AsyncIterator[Stage]:
-    async with open_stage(database_url, valkey_settings, tmp_path / "providers") as opened:
-        yield opened
 
 
 async def recorded(receiver: Receiver, name: str, times: int = 1) -> list[Span]:
@@ -115,7 +108,9 @@ async def test_what_fails_is_told_by_its_kind(stage: Stage, receiver: Receiver) 
     await stage.complete(order)
     await stage.deliver_all()
     (report, *_) = await recorded(receiver, "report to ORDS")
-    assert report.attributes["problem"] == "ORDS answered 500"
+    assert (report.failed, report.attributes["error.type"]) == (True, "ORDS answered 500")
+    handled = [span for span in await recorded(receiver, "process rpa.job.finished.v1", 2) if span.failed]
+    assert [span.attributes["error.type"] for span in handled] == ["503"]
 
 
 async def test_a_collector_that_is_away_delays_nobody(stage: Stage, receiver: Receiver) -> None:
