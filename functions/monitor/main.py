@@ -33,7 +33,7 @@ from shared.config import (
 )
 from shared.db import Database
 from shared.events import PING, not_handled, receive, takes_events
-from shared.http import AT_ONCE, HOME, Application, Part, Problem, application, home_page, invalid, query, route
+from shared.http import AT_ONCE, Application, Home, Part, Problem, application, home_page, invalid, query, route
 from shared.http_client import HttpClient, Silence
 from shared.operation import Answer, Operation
 from shared.outbox import Publisher
@@ -171,6 +171,10 @@ async def ready() -> None:
 
 
 READ = Scope.MONITOR_READ
+HOME_OR_PAGES = Operation(
+    summary="Who answers here; to browsers the dashboard",
+    answers={200: Answer(Home), 303: Answer(headers=("Location",))},
+)
 TICK = takes_events("Report our health to Oracle, where that is wished", PING)
 STATUS = Operation(summary="Providers, jobs and backlogs", who=READ, answers={200: Answer(Status)})
 METRICS = Operation(
@@ -187,7 +191,7 @@ DIAGNOSIS = Operation(
 )
 APPLICATION = application(
     [
-        route("GET", "/", home, HOME),
+        route("GET", "/", home, HOME_OR_PAGES),
         route("POST", "/", tick, TICK),
         route("GET", "/status", status, STATUS),
         route("GET", "/metrics", metrics, METRICS),
