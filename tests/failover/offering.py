@@ -58,6 +58,12 @@ class Running:
         """Bytes that it holds."""
         return int(self.process.memory_info().rss)
 
+    @property
+    def most_memory(self) -> int:
+        """Bytes that it ever held."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
 
 @contextlib.asynccontextmanager
 async def running(function: str, settings: Mapping[str, str], log: Path) -> AsyncIterator[Running]:
