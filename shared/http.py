@@ -7,7 +7,6 @@ Busy         too many ask at once; the caller may try again
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import time
@@ -27,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared import logs, spans
 from shared.db import NOT_MIGRATED, UNAVAILABLE
 from shared.operation import BODY_LIMIT, JSON, Answer, Operation, OperationRoute
+from shared.places import NoPlace, Places
 from shared.tracing import continued, trace_id
 from shared.values import Digits, Text
 
@@ -38,11 +38,6 @@ RETRY_AFTER_SECONDS = 2
 AT_ONCE = 200
 """Requests that a process works on, unless it says otherwise. More than any containerConcurrency: where Knative stands
 before us, it holds callers back and adds pods."""
-PLACE_SECONDS = 2.0
-"""How long a request waits for its turn before it is told to come again. Refused at once, callers that come back at
-once would take all the time from those who are in."""
-WAITING = 2000
-"""Requests that may wait so, at some 20 KiB each."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -238,6 +233,9 @@ async def _answer(handler: Handler, request: Request) -> Response:
             code="not_migrated",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         ).response()
+    except NoPlace:
+        logs.info("busy")
+        return Busy().response()
     except ClientDisconnect:
         return Response(status_code=400)
     except Exception:  # the last line of defence: the caller learns nothing, the log everything
@@ -284,34 +282,18 @@ class Application(Response):
     def __init__(self, application: ASGIApp, at_once: int) -> None:
         super().__init__()
         self._application = application
-        self._places = asyncio.Semaphore(at_once)
-        self._waiting = 0
+        self._places = Places(at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request that functions-framework took; health is told however many there are."""
         if scope["path"].startswith("/health"):
             return await self._application(scope, receive, send)
-        if not await self._place():
-            logs.info("busy", waiting=self._waiting)
-            return await Busy().response()(scope, receive, send)
         try:
-            await self._application(scope, receive, send)
-        finally:
-            self._places.release()
-
-    async def _place(self) -> bool:
-        if not self._places.locked():
-            return await self._places.acquire()
-        if self._waiting >= WAITING:
-            return False
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(PLACE_SECONDS):
-                return await self._places.acquire()
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting -= 1
+            async with self._places.place():
+                await self._application(scope, receive, send)
+        except NoPlace:
+            logs.info("busy", path=scope["path"])
+            await Busy().response()(scope, receive, send)
 
 
 class Home(BaseModel):
