@@ -68,7 +68,7 @@ async def start_datastores(children: Children, state: Path, secrets: Mapping[str
 
 
 async def _start_postgres(children: Children, state: Path, password: str) -> str:
-    user = _postgres_user(state)
+    user = postgres_user(state)
     data = state / "postgres"
     if not (data / "PG_VERSION").exists():
         await asyncio.to_thread(_make_cluster, data, user, password)
@@ -84,7 +84,8 @@ async def _start_postgres(children: Children, state: Path, password: str) -> str
     return f"{server}/rpa"
 
 
-def _postgres_user(state: Path) -> str | None:
+def postgres_user(state: Path) -> str | None:
+    """Whom servers with their data in this folder run as, who may read it: None for who we are."""
     if os.geteuid() != 0:
         return None
     ensure_user_exists(POSTGRES_USER)

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import logging
 from dataclasses import dataclass
+from urllib.parse import quote
 
 import httpx
 from cloudevents.conversion import to_binary
@@ -16,6 +17,9 @@ from local.manifests import Trigger
 
 RETRIED = frozenset({404, 408, 409, 429})
 ERROR_DATA_LIMIT = 1024
+# https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#3132-http-header-values
+PLAIN = "".join(map(chr, range(0x21, 0x7F))).translate({ord(character): None for character in '"%'})
+"""What a header's value has as it is; all else is percent-encoded."""
 
 _log = logging.getLogger("local.broker")
 
@@ -41,10 +45,11 @@ class Outcome:
 
 def read(headers: dict[str, str], body: bytes) -> CloudEvent:
     """An event in binary or structured mode, its data untouched. Raises ValueError."""
+    # The library asks neither whether a structured event is an object nor how deep it is.
     try:
         return from_http(headers, body, data_unmarshaller=_bytes)
-    except GenericException as error:
-        raise ValueError(str(error)) from None
+    except (GenericException, TypeError, AttributeError, KeyError, RecursionError) as error:
+        raise ValueError(f"not an event ({type(error).__name__})") from None
 
 
 async def deliver(
@@ -79,10 +84,13 @@ def dead_letter(trigger: Trigger, event: CloudEvent, outcome: Outcome) -> CloudE
 
 
 async def _post(http: httpx.AsyncClient, url: str, event: CloudEvent, seconds: float) -> Outcome:
-    headers, body = to_binary(event, data_marshaller=_bytes)
+    attributes, body = to_binary(event, data_marshaller=_bytes)
+    headers = {
+        name: quote(value, safe=PLAIN) if name.startswith("ce-") else value for name, value in attributes.items()
+    }
     try:
         async with asyncio.timeout(seconds):
-            response = await http.post(url, headers=dict(headers), content=body, timeout=seconds)
+            response = await http.post(url, headers=headers, content=body, timeout=seconds)
     except (httpx.HTTPError, TimeoutError) as error:
         return Outcome(500, f"dispatch error: {type(error).__name__}".encode())
     if not response.is_success or not response.content:

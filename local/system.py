@@ -87,7 +87,7 @@ class LocalSystem:
         listeners = {service.name: stack.enter_context(listen()) for service in manifests.services()}
         holders = {name: stack.enter_context(reserve()) for name in (*NEIGHBOURS, NODE)}
         addresses = {name: url(bound) for name, bound in (listeners | holders).items()}
-        await self._start_outside(addresses, secrets, known)
+        await self._start_outside(addresses, secrets, known, manifests.config_maps["rpa-config"])
         stores = await start_datastores(self.children, self.state, secrets)
         await self._migrate(stores)
         manifests.lay_over(overlay(stores, secrets, known))
@@ -107,16 +107,21 @@ class LocalSystem:
             await stack.enter_async_context(_ticking(manifests, addresses))
 
     async def _start_outside(
-        self, addresses: Mapping[str, str], secrets: Mapping[str, str], known: Iterable[Account]
+        self,
+        addresses: Mapping[str, str],
+        secrets: Mapping[str, str],
+        known: Iterable[Account],
+        settings: Mapping[str, str],
     ) -> None:
         """The browser node and the demo's pieces: nothing of them is in the manifests."""
         logins = {name: value for account in known for name, value in account.login.items()}
         codes = {name: value for account in known for name, value in account.code.items()}
         urls = {f"{account.prefix}_URL": f"{addresses['portal']}/{account.provider}" for account in known}
+        telemetry = {name: value for name, value in settings.items() if name.startswith("OTEL_")}
         ords = {"ORDS_TOKEN": secrets["ords_token"], "STATE_FILE": str(self.state / "ords.json")}
         await self._run(NODE, "local.browser_node", addresses, {"BROWSER_NODE_TOKEN": secrets["node_token"]})
         await self._run("portal", "demo.portal", addresses, logins | codes)
-        await self._run("worker", "demo.worker", addresses, logins | urls)
+        await self._run("worker", "demo.worker", addresses, logins | urls | telemetry)
         await self._run("ords", "demo.ords", addresses, ords)
 
     async def _run(self, name: str, module: str, addresses: Mapping[str, str], own: Mapping[str, str]) -> None:

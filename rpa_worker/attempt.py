@@ -39,6 +39,8 @@ class Attempt:
         self._orchestrator = orchestrator
         self._redactor = redactor
         self._heartbeat_seconds = heartbeat_seconds
+        self.reported: str | None = None
+        """How it ended, once that was reported."""
         self._stopping = False
         self._performing: asyncio.Task[Report] | None = None
 
@@ -116,7 +118,8 @@ class Attempt:
             # A result that is refused, too large perhaps, would be refused after each retry as well.
             report = self._broken("report_refused", f"{error}: {error.response.text}")
             await self._orchestrator.complete(report)
-        self._log(logging.INFO, "reported %s", report["status"])
+        self.reported = report["status"]
+        self._log(logging.INFO, "reported %s", self.reported)
 
     def _broken(self, code: str, message: str) -> Report:
         return broken(self.job, self._redactor, code, message)

@@ -7,6 +7,7 @@ import logging
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 import httpx
 import uvicorn
@@ -21,6 +22,10 @@ from rpa_worker.orchestrator import Orchestrator
 from rpa_worker.order import Order
 from rpa_worker.patience import Patience
 from rpa_worker.redaction import Redactor
+from rpa_worker.spans import Spans, end
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 REMEMBERED_JOBS = 10_000
 FAREWELL_SECONDS = 10.0
@@ -46,6 +51,7 @@ class Worker:
         self.heartbeat_seconds = heartbeat_seconds
         self._drain_seconds = drain_seconds
         self._patience = patience or Patience()
+        self._spans = Spans()
         self._driver = Driver(browser or os.environ.get("BROWSER") or "firefox")
         self._actions: dict[tuple[str, str], Action] = {}
         self._running: dict[Attempt, asyncio.Task[None]] = {}
@@ -104,6 +110,7 @@ class Worker:
             task.cancel()
         await _settle(self._running.values(), FAREWELL_SECONDS)
         await self._driver.stop()
+        await asyncio.to_thread(self._spans.close)
 
     def _find(self, provider: str, action: str) -> Action:
         if found := self._actions.get((provider, action)):
@@ -128,20 +135,22 @@ class Worker:
             self._latest.popitem(last=False)
 
     def _start(self, order: Order, action: Action, client: httpx.AsyncClient) -> None:
+        order, span = self._spans.begin(order)
         redactor = Redactor(order.token, order.totp_code, order.browser_service_url)
         orchestrator = Orchestrator(client, order, self._patience)
         session = Session(self._driver, order.browser_service_url)
         job = Job(order, orchestrator, session, redactor)
         attempt = Attempt(job, action, orchestrator, redactor, heartbeat_seconds=self.heartbeat_seconds)
-        self._running[attempt] = asyncio.create_task(self._work(attempt, session))
+        self._running[attempt] = asyncio.create_task(self._work(attempt, session, span))
 
-    async def _work(self, attempt: Attempt, session: Session) -> None:
+    async def _work(self, attempt: Attempt, session: Session, span: Span | None) -> None:
         try:
             await attempt.run()
         except Exception:
             logging.getLogger(__name__).exception("an attempt broke this library")
         finally:
             await session.close()
+            end(span, attempt.reported)
             del self._running[attempt]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -32,3 +34,9 @@ async def closed(end: End) -> None:
     end.waiting.cancel()
     await asyncio.gather(end.waiting, return_exceptions=True)
     await end.close()  # a task that never began has not
+
+
+def end_in_order() -> None:
+    """SIGTERM ends this process as Ctrl-C does: uvicorn else ends by the signal itself, before anything is closed."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda _signal, _frame: signal.raise_signal(signal.SIGINT))

@@ -156,6 +156,9 @@ class BaseSettings(BaseModel):
 
     environment: Annotated[Mapping[str, str], Field(exclude=True, repr=False)]
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    otel_exporter_otlp_endpoint: BaseUrl | None = Field(
+        None, description="where spans go, by OTLP over HTTP; without it there are none"
+    )
     k_service: str = Field("", description="the function's name at the database; Knative sets it")
     k_revision: str = Field("", description="its revision, which `GET /` tells; Knative sets it")
 
@@ -164,7 +167,8 @@ class DatabaseSettings(BaseSettings):
     """PostgreSQL, where the truth is."""
 
     database_url: Annotated[SecretStr, AfterValidator(_postgres_url)] = Field(
-        description="the database's address: postgresql://user:password@host:5432/name"
+        description="the database's address: postgresql://user:password@host:5432/name; of several hosts,"
+        " separated by commas, the one that takes writes is used"
     )
     database_pool_size: int = Field(8, ge=1, le=100, description="connections of one pod at most")
 

@@ -5,18 +5,27 @@ from __future__ import annotations
 import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import LiteralString
+from typing import LiteralString, TypeVar
 
 from psycopg import AsyncConnection, OperationalError
-from psycopg.errors import UndefinedColumn, UndefinedFunction, UndefinedTable
+from psycopg.abc import PQGen
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import (
+    IdleInTransactionSessionTimeout,
+    ReadOnlySqlTransaction,
+    UndefinedColumn,
+    UndefinedFunction,
+    UndefinedTable,
+)
+from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from shared.config import DatabaseSettings
 
 Connection = AsyncConnection[TupleRow]
-UNAVAILABLE = (OperationalError, PoolTimeout)
-"""What callers see while PostgreSQL cannot be reached: try again later."""
+UNAVAILABLE = (OperationalError, PoolTimeout, ReadOnlySqlTransaction, IdleInTransactionSessionTimeout)
+"""What callers see while PostgreSQL cannot be reached, or takes no writes, or took us for dead: try again later."""
 NOT_MIGRATED = (UndefinedTable, UndefinedColumn, UndefinedFunction)
 """What callers see before `python -m shared.migrate` has run: try again later, too."""
 
@@ -24,9 +33,36 @@ NOT_MIGRATED = (UndefinedTable, UndefinedColumn, UndefinedFunction)
 ONE_AT_A_TIME: LiteralString = "SELECT pg_advisory_xact_lock(%(lock)s)"
 
 WAIT_SECONDS = 5.0
+CONNECT_SECONDS = 3
+"""For each host: whoever waits for a connection also gets one from a second host when the first is dead."""
+ANSWER_SECONDS = 12.0
+"""The server gives up any statement after 10 s; one that is silent for longer is frozen, and its kernel is not."""
 STATEMENT_TIMEOUT = "-c statement_timeout=10s -c lock_timeout=5s -c idle_in_transaction_session_timeout=15s"
 SILENCE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 15_000}
 """A server that is gone without a word is noticed by the kernel within 25 s."""
+
+
+Answer = TypeVar("Answer")
+
+
+def address(database_url: str) -> str:
+    """As libpq reads it: of several hosts the one that takes writes, unless the address wants another."""
+    wanted = {"target_session_attrs": "read-write", "connect_timeout": str(CONNECT_SECONDS)}
+    given = {name: str(value) for name, value in conninfo_to_dict(database_url).items()}
+    return make_conninfo("", **(wanted | given))
+
+
+class BoundedConnection(AsyncConnection[TupleRow]):
+    """A connection that is closed where an answer takes too long."""
+
+    async def wait(self, gen: PQGen[Answer], interval: float = 0.1, timeout: float | None = None) -> Answer:
+        """Raises OperationalError after 12 s."""
+        try:
+            return await super().wait(gen, interval, timeout or ANSWER_SECONDS)
+        except OperationalError:
+            if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()  # what it still answers belongs to nobody
+            raise
 
 
 class Database:
@@ -42,21 +78,25 @@ class Database:
         if self._pool is None:
             self._pool = await self._open()
         async with self._pool.connection() as connection:
-            yield connection
+            try:
+                yield connection
+            except ReadOnlySqlTransaction:
+                await self._pool.drain()  # new connections look for the server that takes writes
+                raise
 
     async def _open(self) -> AsyncConnectionPool[Connection]:
         # functions-framework has no lifespan hook to open it in, and a cold start need not wait for it.
         pool = AsyncConnectionPool[Connection](
-            self._settings.database_url.get_secret_value(),
+            address(self._settings.database_url.get_secret_value()),
+            connection_class=BoundedConnection,
             min_size=1,
             max_size=self._settings.database_pool_size,
             timeout=WAIT_SECONDS,
             max_idle=60,
-            reconnect_timeout=30,
-            check=_alive,
+            reconnect_timeout=WAIT_SECONDS,  # and anew for the next caller: longer waits would outlive the outage
+            check=self._alive,
             kwargs={
                 "autocommit": True,
-                "connect_timeout": 5,
                 **SILENCE,
                 "options": STATEMENT_TIMEOUT,
                 "application_name": self._settings.k_service,
@@ -77,10 +117,15 @@ class Database:
             await self._pool.close()
             self._pool = None
 
-
-async def _alive(connection: Connection) -> None:
-    # The server says nothing to an idle connection but farewell, and the kernel knows of its end: no need to ask.
-    socket = select.poll()
-    socket.register(connection.fileno(), select.POLLIN)
-    if socket.poll(0):
-        await AsyncConnectionPool.check_connection(connection)
+    async def _alive(self, connection: Connection) -> None:
+        # The server says nothing to an idle connection but farewell, and the kernel knows of its end: no need to ask.
+        socket = select.poll()
+        socket.register(connection.fileno(), select.POLLIN)
+        if not socket.poll(0):
+            return
+        try:
+            await AsyncConnectionPool.check_connection(connection)
+        except OperationalError:
+            if self._pool is not None:
+                await self._pool.drain()  # what ended one ended all: nobody should find the others one by one
+            raise

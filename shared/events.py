@@ -16,17 +16,18 @@ import re
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from cloudevents.exceptions import GenericException
 from cloudevents.http import CloudEvent, from_http
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import Response
 
-from shared import dead_letters, logs
+from shared import dead_letters, logs, spans
 from shared.db import Database
 from shared.http import Handler, Problem, from_validation, invalid, read
+from shared.operation import Answer, Body, Operation
 from shared.tracing import continued, trace_id
 
 SOURCE = "/rpa/orchestrator"
@@ -94,7 +95,11 @@ class Doorbell:
         return CloudEvent(attributes, {"job_id": self.job_id, "attempt": self.attempt})
 
 
-class _Ids(BaseModel):
+class Ids(BaseModel):
+    """The attempt of which an event tells."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"job_id": 1, "attempt": 1}]})
+
     job_id: int = Field(ge=1, le=2**63 - 1)
     attempt: int = Field(ge=1, le=1000)
 
@@ -142,11 +147,28 @@ def doorbell(event: CloudEvent, types: Collection[Type]) -> Doorbell:
     if event["type"] not in list(types):
         raise Poison(not_handled(event, types))
     try:
-        ids = _Ids.model_validate(event.data, strict=True)
+        ids = Ids.model_validate(event.data, strict=True)
     except ValidationError as error:
         raise Poison(f"data: {from_validation(error).detail}") from None
     trace = continued(str(event.get_attributes().get("traceparent")))
     return Doorbell(Type(event["type"]), ids.job_id, ids.attempt, trace)
+
+
+def takes_events(summary: str, *types: str, data: type[BaseModel] | None = None) -> Operation:
+    """What a route says that takes events of these types."""
+    text = Annotated[str, Field(pattern=r"^[!-~]+$")]
+    return Operation(
+        summary=summary,
+        description="CloudEvents 1.0 in binary mode; those in structured mode are taken, too. 503: deliver it again.",
+        headers={"ce-specversion": Literal["1.0"], "ce-id": text, "ce-source": text, "ce-type": Literal[types]},
+        body=Body(data, limit=EVENT_LIMIT),
+        answers={204: Answer(), 503: Answer(headers=("Retry-After",))},
+    )
+
+
+def takes_doorbells(summary: str, *types: Type) -> Operation:
+    """What a route says whose handler `endpoint` made."""
+    return takes_events(summary, *types, data=Ids)
 
 
 def endpoint(
@@ -162,6 +184,8 @@ def endpoint(
         try:
             bell = doorbell(received, types)
             logs.bind(job_id=bell.job_id, attempt=bell.attempt, trace_id=trace_id(bell.traceparent))
+            spans.rename(f"process {bell.type.value}")
+            spans.note(job_id=bell.job_id, attempt=bell.attempt)
             await handler(bell)
         except Poison as poison:
             await keep(database, received, destination, str(poison))

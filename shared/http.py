@@ -2,31 +2,47 @@
 
 Problem      the request is refused; says which field and what to do
 Unavailable  a store does not answer; the caller may try again
+Busy         too many ask at once; the caller may try again
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.applications import Starlette
+from starlette.convertors import IntegerConvertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared import logs
+from shared import logs, spans
 from shared.db import NOT_MIGRATED, UNAVAILABLE
+from shared.operation import BODY_LIMIT, JSON, Answer, Operation, OperationRoute
 from shared.tracing import continued, trace_id
+from shared.values import Digits, Text
 
-BODY_LIMIT = 256 * 1024
+FIELD_SHOWN = 200
+"""Characters of a field's name that answers and logs repeat: an unknown one may be of any length."""
 PAGE_DEFAULT = 50
 PAGE_LIMIT = 200
 RETRY_AFTER_SECONDS = 2
+AT_ONCE = 200
+"""Requests that a process works on, unless it says otherwise. More than any containerConcurrency: where Knative stands
+before us, it holds callers back and adds pods."""
+PLACE_SECONDS = 2.0
+"""How long a request waits for its turn before it is told to come again. Refused at once, callers that come back at
+once would take all the time from those who are in."""
+WAITING = 2000
+"""Requests that may wait so, at some 20 KiB each."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -79,6 +95,18 @@ class Problem(Exception):
         if self.errors:
             body["errors"] = self.errors
         return JSONResponse(body, self.status, self.headers, media_type="application/problem+json")
+
+
+class Busy(Problem):
+    """More is asked at once than can be done soon; nothing was begun."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            503,
+            "more is asked than can be done now; try again",
+            code="busy",
+            headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
+        )
 
 
 class Unavailable(Problem):
@@ -138,33 +166,59 @@ def validate(model: type[Model], body: bytes) -> Model:
 def from_validation(error: ValidationError) -> Problem:
     """What pydantic found wrong, a field a line, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [
-        {"field": ".".join(map(str, e["loc"])) or "body", "message": e["msg"].removeprefix("Value error, ")}
-        for e in found
-    ]
+    fields = [".".join(map(str, e["loc"]))[:FIELD_SHOWN] or "body" for e in found]
+    messages = [e["msg"].removeprefix("Value error, ") for e in found]
+    errors = [{"field": field, "message": message} for field, message in zip(fields, messages, strict=True)]
     detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors[:20])
     return Problem(422, detail, code="invalid", errors=errors[:20])
 
 
+def query(request: Request, model: type[Model]) -> Model:
+    """The query's parameters as a model. Raises Problem 422 that names every wrong one."""
+    try:
+        return model.model_validate(dict(request.query_params))
+    except ValidationError as error:
+        raise from_validation(error) from None
+
+
 def dump(model: BaseModel, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
     """A model as the JSON answer."""
-    return Response(model.model_dump_json(), status, headers, media_type="application/json")
+    return Response(model.model_dump_json(by_alias=True), status, headers, media_type="application/json")
 
 
-def route(method: str, path: str, handler: Handler) -> Route:
-    """A route whose handler may raise Problem, and which logs one line for each request."""
+def route(method: str, path: str, handler: Handler, operation: Operation) -> Route:
+    """A route whose handler may raise Problem, and which logs one line for each request.
+
+    `operation` says to callers what it takes and answers.
+    """
     name = handler.__name__
 
     async def endpoint(request: Request) -> Response:
         started = time.perf_counter()
-        request.state.traceparent = continued(request.headers.get("traceparent"))
-        logs.bind(trace_id=trace_id(request.state.traceparent))
-        response = await _answer(handler, request)
+        with _span(request, method, path) as span:
+            request.state.traceparent = span.traceparent
+            logs.bind(trace_id=trace_id(span.traceparent))
+            response = await _answer(handler, request)
+            span.note(**{"http.response.status_code": response.status_code})
+            if response.status_code >= 500:
+                span.fail(str(response.status_code))
         milliseconds = round((time.perf_counter() - started) * 1000, 1)
         logs.info("request", method=method, route=path, status=response.status_code, milliseconds=milliseconds)
         return response
 
-    return Route(path, endpoint, methods=[method], name=name)
+    documented = OperationRoute(path, endpoint, methods=[method], name=name)
+    documented.operation = operation
+    return documented
+
+
+def _span(request: Request, method: str, path: str) -> AbstractContextManager[spans.Span]:
+    # An event belongs to the trace that it names; the request that brings it may have one of the broker's own.
+    event = "ce-id" in request.headers
+    traceparent = request.headers.get("ce-traceparent" if event else "traceparent")
+    if path.startswith("/health"):  # Kubernetes asks for it all the time
+        return nullcontext(spans.Unrecorded(continued(traceparent)))
+    attributes = {"http.request.method": method, "http.route": path}
+    return spans.span(f"{method} {path}", "consumer" if event else "server", traceparent, **attributes)
 
 
 async def _answer(handler: Handler, request: Request) -> Response:
@@ -196,36 +250,96 @@ def home_page(function: str, revision: str) -> Response:
     return JSONResponse({"name": "rpa-orchestrator", "function": function, "revision": revision})
 
 
-def page_limit(text: str | None) -> int:
-    """The query's `limit` of a list. Raises Problem 422."""
-    if text is None:
-        return PAGE_DEFAULT
-    if text.isdecimal() and text.isascii() and 1 <= int(text[:9]) <= PAGE_LIMIT:
-        return int(text)
-    raise invalid("limit", f"must be a number from 1 to {PAGE_LIMIT}")
+class Number(IntegerConvertor):
+    """A number in a path: no more digits than a bigint has, for Python refuses to read thousands."""
+
+    regex = "[0-9]{1,19}"
 
 
-async def _not_found(_request: Request, error: Exception) -> Response:
+class Part(BaseModel):
+    """Which part of a list is asked for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Digits = Field(PAGE_DEFAULT, ge=1, le=PAGE_LIMIT)
+    cursor: Text = ""
+
+
+async def _not_found(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 404
-    headers = getattr(error, "headers", None)
+    headers = {"Allow": ", ".join(_methods(request))} if status == 405 else None
     detail = "no such path" if status == 404 else "this path does not take this method"
     return Problem(status, detail, headers=headers).response()
+
+
+def _methods(request: Request) -> list[str]:
+    # Starlette names those of the first route with this path alone.
+    fitting = [route for route in request.app.routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in fitting for method in route.methods})
 
 
 class Application(Response):
     """A whole application that a functions-framework handler returns in place of a response."""
 
-    def __init__(self, application: ASGIApp) -> None:
+    def __init__(self, application: ASGIApp, at_once: int) -> None:
         super().__init__()
         self._application = application
+        self._places = asyncio.Semaphore(at_once)
+        self._waiting = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer the request that functions-framework took."""
-        await self._application(scope, receive, send)
+        """Answer the request that functions-framework took; health is told however many there are."""
+        if scope["path"].startswith("/health"):
+            return await self._application(scope, receive, send)
+        if not await self._place():
+            logs.info("busy", waiting=self._waiting)
+            return await Busy().response()(scope, receive, send)
+        try:
+            await self._application(scope, receive, send)
+        finally:
+            self._places.release()
+
+    async def _place(self) -> bool:
+        if not self._places.locked():
+            return await self._places.acquire()
+        if self._waiting >= WAITING:
+            return False
+        self._waiting += 1
+        try:
+            async with asyncio.timeout(PLACE_SECONDS):
+                return await self._places.acquire()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiting -= 1
 
 
-def application(routes: Iterable[Route], ready: Callable[[], Awaitable[None]]) -> Application:
-    """A function's application: its routes and the health routes. `ready` raises where a store is missing."""
+class Home(BaseModel):
+    """Who answers, and of which revision."""
+
+    name: str
+    function: str
+    revision: str
+
+
+class Health(BaseModel):
+    """It is there."""
+
+    status: Literal["ok"]
+
+
+DOCUMENT = Operation(summary="This document", answers={200: Answer(media=JSON)})
+HOME = Operation(summary="Who answers here", answers={200: Answer(Home)})
+
+
+def application(
+    routes: Iterable[Route], ready: Callable[[], Awaitable[None]], *, about: str | None, at_once: int = AT_ONCE
+) -> Application:
+    """A function's application: its routes, the health routes and the OpenAPI document.
+
+    `ready` raises where a store is missing; `about` is the function's docstring, "name: what it is for"; `at_once` is
+    how many requests it works on.
+    """
 
     async def live(_request: Request) -> Response:
         return JSONResponse({"status": "ok"})
@@ -234,12 +348,25 @@ def application(routes: Iterable[Route], ready: Callable[[], Awaitable[None]]) -
         await ready()
         return await live(request)
 
-    health = [
-        route("GET", "/health/live", live),
-        route("GET", "/health/ready", ready_),
-        route("GET", "/health", ready_),
+    @functools.cache
+    def document() -> str:
+        from shared import openapi
+
+        return json.dumps(openapi.document(about or "", all_routes))
+
+    async def openapi_json(_request: Request) -> Response:
+        return Response(document(), media_type="application/json")
+
+    well = {200: Answer(Health)}
+    ready_now = Operation(summary="Whether the stores answer", answers=well, refuses=[503])
+    all_routes = [
+        *routes,
+        route("GET", "/health/live", live, Operation(summary="Whether the process answers", answers=well)),
+        route("GET", "/health/ready", ready_, ready_now),
+        route("GET", "/health", ready_, ready_now),
+        route("GET", "/openapi.json", openapi_json, DOCUMENT),
     ]
-    return Application(Starlette(routes=[*routes, *health], exception_handlers={HTTPException: _not_found}))
+    return Application(Starlette(routes=all_routes, exception_handlers={HTTPException: _not_found}), at_once)
 
 
 def json_bytes(value: object) -> bytes:

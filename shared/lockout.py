@@ -8,13 +8,16 @@ from shared.valkey_client import Valkey
 
 REJECTION_WINDOW_SECONDS = 600
 
-# Count a refusal; pause the account at the limit. KEYS: refusals, pause. ARGV: window s, limit, pause s.
+# Count a refusal once; pause the account at the limit.
+# KEYS: the attempt's reservation, refusals, pause. ARGV: account, window s, limit, pause s.
 REJECTED = """
-local times = redis.call('INCR', KEYS[1])
-redis.call('EXPIRE', KEYS[1], ARGV[1])
-if times < tonumber(ARGV[2]) then return 0 end
+if redis.call('HGET', KEYS[1], 'account') ~= ARGV[1] then return 0 end
 redis.call('DEL', KEYS[1])
-redis.call('SET', KEYS[2], '1', 'EX', ARGV[3])
+local times = redis.call('INCR', KEYS[2])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
+if times < tonumber(ARGV[3]) then return 0 end
+redis.call('DEL', KEYS[2])
+redis.call('SET', KEYS[3], '1', 'EX', ARGV[4])
 return 1
 """
 
@@ -35,10 +38,9 @@ class Lockout:
         account = await self._valkey.command("hget", reservation, "account")
         if account is None:
             return
-        await self._valkey.command("delete", reservation)
         limits = [REJECTION_WINDOW_SECONDS, self._settings.totp_max_rejections, self._settings.totp_pause]
-        keys = [key(provider, "rejections", account), key(provider, "paused", account)]
-        if await self._valkey.script(REJECTED, keys, limits):
+        keys = [reservation, key(provider, "rejections", account), key(provider, "paused", account)]
+        if await self._valkey.script(REJECTED, keys, [account, *limits]):
             logs.warning("account paused", provider=provider, account=account, seconds=self._settings.totp_pause)
 
 

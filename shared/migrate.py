@@ -15,9 +15,15 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from shared.config import ConfigError, DatabaseSettings, load
+from shared.db import address
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 LOCK = 0x5250_4101  # "RPA" and a number: the advisory lock that serialises migrators
+
+
+def names() -> list[str]:
+    """This version's migrations, in order."""
+    return sorted(file.stem for file in MIGRATIONS.glob("*.sql") if not file.name.endswith(".rollback.sql"))
 
 
 def migrate(database_url: str) -> list[str]:
@@ -29,6 +35,7 @@ def migrate(database_url: str) -> list[str]:
         warnings.simplefilter("ignore")  # yoyo's own imports use deprecated spellings
         from yoyo import get_backend, read_migrations
 
+    database_url = address(database_url)
     with psycopg.connect(database_url, autocommit=True) as guard:
         guard.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         backend = get_backend(_yoyo_url(database_url))  # type: ignore[no-untyped-call]

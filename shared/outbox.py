@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import LiteralString
 
 from cloudevents.conversion import to_binary
 
-from shared import logs
+from shared import logs, spans
 from shared.config import EventSettings
 from shared.db import UNAVAILABLE, Database
 from shared.events import Doorbell
@@ -62,13 +63,20 @@ class Publisher:
     async def _send(self, bell: Doorbell) -> bool:
         if not self._sink:
             return False
+        name = f"publish {bell.type.value}"
+        with spans.span(name, "producer", bell.traceparent, job_id=bell.job_id, attempt=bell.attempt) as span:
+            problem = await self._problem(self._sink, replace(bell, traceparent=span.traceparent))
+            if problem:
+                span.fail(problem)
+        if problem:
+            logs.warning("event not published", event_type=bell.type.value, reason=problem)
+        return problem is None
+
+    async def _problem(self, sink: str, bell: Doorbell) -> str | None:
+        """None once the broker has it, else why not."""
         headers, body = to_binary(bell.cloud_event())
         try:
-            answer = await self._http.call("POST", self._sink, seconds=PUBLISH_SECONDS, headers=headers, data=body)
-            if answer.ok:
-                return True
-            reason = f"broker answered {answer.status}"
+            answer = await self._http.call("POST", sink, seconds=PUBLISH_SECONDS, headers=headers, data=body)
         except Silence as silence:
-            reason = str(silence)
-        logs.warning("event not published", event_type=bell.type.value, reason=reason)
-        return False
+            return str(silence)
+        return None if answer.ok else f"broker answered {answer.status}"

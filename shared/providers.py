@@ -81,6 +81,6 @@ def _entry(file: Path) -> Any:
     text = file.read_text(errors="replace")
     try:
         entry = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError, RecursionError):  # a date that is none, too many digits, too deep
         return text
     return {**entry, "name": file.stem} if isinstance(entry, dict) else entry

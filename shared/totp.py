@@ -17,7 +17,7 @@ from typing import LiteralString
 from psycopg.types.json import Jsonb
 from pyotp import TOTP
 
-from shared import logs
+from shared import logs, spans
 from shared.config import TotpSettings
 from shared.db import Database
 from shared.http import Problem, Unavailable
@@ -45,9 +45,16 @@ local function answer(account, step)
     return {'step', account, step, math.max(step * period - now, 0), (step + 1) * period - now}
 end
 
+local function keep(step)
+    redis.call('PEXPIRE', KEYS[1], math.max(step * period - now, 0) + 2 * period)
+end
+
 local mine = redis.call('HMGET', KEYS[1], 'account', 'step')
 local my_step = tonumber(mine[2])
-if my_step and my_step ~= used and my_step >= first then return answer(mine[1], my_step) end
+if my_step and my_step ~= used and my_step >= first then
+    keep(my_step) -- a write, so that WAIT counts it
+    return answer(mine[1], my_step)
+end
 
 local best, best_step, paused
 for i = 5, #ARGV do
@@ -66,7 +73,7 @@ local wait = best_step * period - now
 if wait > longest then return {'wait', math.ceil((wait - longest) / 1000)} end
 redis.call('SET', KEYS[2 * (best - 5) + 2], string.format('%.0f', best_step), 'PX', math.max(wait, 0) + 10 * period)
 redis.call('HSET', KEYS[1], 'account', ARGV[best], 'step', string.format('%.0f', best_step))
-redis.call('PEXPIRE', KEYS[1], math.max(wait, 0) + 2 * period)
+keep(best_step)
 return answer(ARGV[best], best_step)
 """
 
@@ -77,7 +84,7 @@ WHERE id = %(job_id)s AND attempt = %(attempt)s AND provider = %(provider)s AND 
 """
 
 # Give a step to an attempt: only while it is live, only of an account that is not paused, and only if no other attempt
-# ever had it.
+# ever had it; nor it, if it is refused.
 HAND_OUT: LiteralString = """
 WITH live AS (
     UPDATE jobs SET account = %(account)s
@@ -88,7 +95,7 @@ WITH live AS (
     SELECT %(account)s, %(step)s, id, attempt FROM live
     WHERE NOT EXISTS (SELECT FROM pauses WHERE kind = 'account' AND name = %(account)s)
     ON CONFLICT (account, step) DO UPDATE SET issued_at = totp_steps.issued_at
-        WHERE (totp_steps.job_id, totp_steps.attempt) = (EXCLUDED.job_id, EXCLUDED.attempt)
+        WHERE (totp_steps.job_id, totp_steps.attempt) = (EXCLUDED.job_id, EXCLUDED.attempt) AND NOT %(refused)s
     RETURNING step
 ), noted AS (
     INSERT INTO history (job_id, attempt, event, from_state, to_state, detail)
@@ -136,8 +143,13 @@ class TotpIssuer:
         """How long a code may have to be waited for."""
         return float(self._settings.totp_max_wait)
 
-    async def issue(self, provider: Provider, attempt: Attempt) -> Code:
-        """A code for this attempt, after waiting for its turn. Raises Problem 409, 429 or 503."""
+    async def issue(self, provider: Provider, attempt: Attempt, *, refused: bool = False) -> Code:
+        """A code for this attempt, in its turn; if `refused`, one it never had. Raises Problem 409 or 503."""
+        with spans.span("wait for a login code", "internal", None, provider=provider.name) as span:
+            span.note(job_id=attempt.job_id, attempt=attempt.attempt)
+            return await self._issue(provider, attempt, refused)
+
+    async def _issue(self, provider: Provider, attempt: Attempt, refused: bool) -> Code:
         asked = time.monotonic()
         used = -1
         for _ in range(CONFLICTS_TOLERATED):
@@ -147,7 +159,7 @@ class TotpIssuer:
             await asyncio.sleep(reservation.wait_seconds)
             left = reservation.lives_seconds - (time.monotonic() - reserved)
             # A process that was stopped meanwhile may wake too late for its step.
-            if left > 0 and await self._hand_out(provider, attempt, reservation, time.monotonic() - asked):
+            if left > 0 and await self._hand_out(provider, attempt, reservation, refused, time.monotonic() - asked):
                 return self._code(provider, reservation, left)
             used = reservation.step
         raise Unavailable("the order of login codes")
@@ -170,14 +182,13 @@ class TotpIssuer:
             keys += [key(provider.name, "last", account), key(provider.name, "paused", account)]
         settings = self._settings
         least = min(settings.totp_min_validity, provider.totp_period / 2)
-        answer = await self._valkey.script(
+        answer = await self._valkey.replicated(
             RESERVE,
             keys,
             [int(provider.totp_period * 1000), int(least * 1000), settings.totp_max_wait * 1000, used, *accounts],
         )
         match answer:
             case ["step", account, step, wait, lives]:
-                await self._valkey.replicated()
                 return _Reservation(str(account), int(step), int(wait) / 1000, int(lives) / 1000)
             case ["paused", seconds]:
                 raise _not_now(
@@ -189,7 +200,9 @@ class TotpIssuer:
             case _:
                 raise Unavailable("Valkey")
 
-    async def _hand_out(self, provider: Provider, attempt: Attempt, reservation: _Reservation, waited: float) -> bool:
+    async def _hand_out(
+        self, provider: Provider, attempt: Attempt, reservation: _Reservation, refused: bool, waited: float
+    ) -> bool:
         detail: dict[str, logs.Scalar] = {
             "account": reservation.account,
             "step": reservation.step,
@@ -201,6 +214,7 @@ class TotpIssuer:
             "provider": provider.name,
             "account": reservation.account,
             "step": reservation.step,
+            "refused": refused,
             "detail": Jsonb(detail),
         }
         async with self._database.connection() as connection:

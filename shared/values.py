@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AwareDatetime
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator
 
 
 def _text(value: str) -> str:
@@ -32,6 +32,12 @@ def _storable_time(value: datetime) -> datetime:
     return value
 
 
+def _digits(value: object) -> object:
+    if isinstance(value, str) and not (value.isascii() and value.isdecimal() and len(value) <= 19):
+        raise ValueError("must be a number")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_text)]
 """Text that the database can keep."""
 
@@ -40,3 +46,6 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_storable)]
 
 Time = Annotated[AwareDatetime, AfterValidator(_storable_time)]
 """A time, with its time zone, that the database can keep."""
+
+Digits = Annotated[int, BeforeValidator(_digits)]
+"""A number in a query, in decimal digits alone."""

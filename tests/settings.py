@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ def settings() -> list[Setting]:
     """All of them by name; where functions differ, what the one says that cannot do without."""
     manifests = Manifests(BASE)
     found: dict[str, dict[str, Any]] = {}
-    for row in _declared(manifests):
+    for row in said_by(DECLARED, manifests):
         known = found.setdefault(row["name"], row)
         if row["required"] and not known["required"]:
             found[row["name"]] = row
@@ -105,16 +105,16 @@ def _setting(row: Mapping[str, Any], base: Mapping[str, str]) -> Setting:
     return Setting(name, row["meaning"] or MEANINGS[name], default, row["secret"])
 
 
-def _declared(manifests: Manifests) -> Iterator[dict[str, Any]]:
+def said_by(code: str, manifests: Manifests, **switches: str) -> Any:
+    """The JSON that code prints in a process that has every function's environment, and their names as arguments."""
     manifests.lay_over(SECRETS)
     functions = sorted(path.parent.name for path in (ROOT / "functions").glob("*/main.py"))
     with tempfile.TemporaryDirectory() as mounts:
-        values = {"PYTHONPATH": str(ROOT), "BROWSER_NODE_URL": "http://nowhere"}
+        values = {"PYTHONPATH": str(ROOT), "BROWSER_NODE_URL": "http://nowhere", **switches}
         for service in manifests.services():
             values |= environment(manifests, service, Path(mounts), {})
-        argv = [sys.executable, "-W", "ignore", "-c", DECLARED, *functions]
-        output = subprocess.run(argv, env=values, stdout=subprocess.PIPE, text=True, check=True).stdout
-    yield from json.loads(output)
+        argv = [sys.executable, "-W", "ignore", "-c", code, *functions]
+        return json.loads(subprocess.run(argv, env=values, stdout=subprocess.PIPE, text=True, check=True).stdout)
 
 
 def table() -> str:

@@ -7,13 +7,14 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.callback import reports
-from functions.callback.models import Completion, Heartbeat
-from shared import auth, logs
+from functions.callback.models import Completion, Ended, EvidenceName, Heartbeat, Kept, Lease
+from shared import auth, logs, spans
 from shared.config import DatabaseSettings, EventSettings, LeaseSettings, LockoutSettings, TokenSettings, load
 from shared.db import Database
 from shared.http import Unavailable, application, parse, read, route
 from shared.http_client import HttpClient
 from shared.lockout import Lockout
+from shared.operation import WORKER, Answer, Body, Operation
 from shared.outbox import Publisher
 from shared.tokens import Attempt, Keyring
 from shared.valkey_client import Valkey
@@ -29,6 +30,7 @@ class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, Lo
 
 SETTINGS = load(Settings)
 logs.configure("callback", SETTINGS.log_level)
+spans.configure("callback", SETTINGS)
 DATABASE = Database(SETTINGS)
 KEYRING = Keyring(SETTINGS)
 HTTP = HttpClient()
@@ -68,6 +70,7 @@ async def complete(request: Request) -> Response:
         state, bell = await reports.complete(connection, token, report, SETTINGS)
     if bell:
         await PUBLISHER.publish([bell])
+    spans.note(state=state.value)
     logs.info("reported", status=report.status, now=state.value)
     return JSONResponse({"status": state.value})
 
@@ -79,13 +82,37 @@ async def _count_rejection(token: Attempt) -> None:
         logs.warning("rejection not counted", reason="Valkey does not answer")
 
 
+HEARTBEAT = Operation(
+    summary="The worker lives; extends the lease",
+    who=WORKER,
+    body=Body(Heartbeat),
+    answers={200: Answer(Lease)},
+    refuses=[409],
+)
+EVIDENCE = Operation(
+    summary="Keep a file of the attempt; the same name again replaces it",
+    description=f"An attempt keeps {reports.FILES_PER_ATTEMPT} files and {reports.BYTES_PER_ATTEMPT} bytes at most.",
+    who=WORKER,
+    path={"name": EvidenceName},
+    body=Body(media="*/*", limit=EVIDENCE_LIMIT),
+    answers={201: Answer(Kept)},
+    refuses=[409],
+)
+COMPLETE = Operation(
+    summary="How the job ended; told twice it ends once",
+    who=WORKER,
+    body=Body(Completion),
+    answers={200: Answer(Ended)},
+    refuses=[409],
+)
 APPLICATION = application(
     [
-        route("POST", "/callbacks/heartbeat", heartbeat),
-        route("PUT", "/callbacks/evidence/{name}", keep_evidence),
-        route("POST", "/callbacks/job-complete", complete),
+        route("POST", "/callbacks/heartbeat", heartbeat, HEARTBEAT),
+        route("PUT", "/callbacks/evidence/{name}", keep_evidence, EVIDENCE),
+        route("POST", "/callbacks/job-complete", complete, COMPLETE),
     ],
     DATABASE.ping,
+    about=__doc__,
 )
 
 

@@ -1,18 +1,25 @@
-"""What workers send."""
+"""What workers send and get."""
 
 from __future__ import annotations
 
-from typing import Literal
+import re
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
+from shared.jobs import State
 from shared.values import JsonObject, Text
+
+EVIDENCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+EvidenceName = Annotated[str, Field(pattern=f"^{EVIDENCE_NAME.pattern}$", examples=["confirmation.png"])]
 
 
 class Heartbeat(BaseModel):
     """The worker lives; `phase` says what it does."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"job_id": 1, "attempt": 1, "phase": "login"}]}
+    )
 
     job_id: int
     attempt: int
@@ -30,9 +37,22 @@ class FailureReport(BaseModel):
 
 
 class Completion(BaseModel):
-    """How the job ended."""
+    """How the job ended; `failure` goes with `failed`, and only there."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"job_id": 1, "attempt": 1, "status": "completed", "result": {"active": True}, "totp_used": True},
+                {
+                    "job_id": 1,
+                    "attempt": 1,
+                    "status": "failed",
+                    "failure": {"kind": "business", "code": "unknown_circuit", "message": "there is no such circuit"},
+                },
+            ]
+        },
+    )
 
     job_id: int
     attempt: int
@@ -47,3 +67,24 @@ class Completion(BaseModel):
         if (self.status == "failed") != (self.failure is not None):
             raise ValueError("failure: send it with status failed, and only then")
         return self
+
+
+class Lease(BaseModel):
+    """Until when the next heartbeat must have come."""
+
+    status: Literal["running"]
+    lease_expires_at: AwareDatetime
+
+
+class Kept(BaseModel):
+    """A file that was kept."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+class Ended(BaseModel):
+    """What the job is now: pending where it is tried again."""
+
+    status: State

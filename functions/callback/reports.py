@@ -9,7 +9,7 @@ from datetime import datetime
 from psycopg.types.json import Jsonb
 
 from functions.callback import queries
-from functions.callback.models import Completion, Heartbeat
+from functions.callback.models import EVIDENCE_NAME, Completion, Heartbeat
 from shared.config import LeaseSettings
 from shared.db import Connection
 from shared.events import Doorbell
@@ -17,7 +17,6 @@ from shared.http import Problem, invalid
 from shared.jobs import Ending, Failure, Kind, State, end_attempt
 from shared.tokens import Attempt
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 CONTENT_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(; ?[\w-]{1,30}=[\w.-]{1,60})?", re.ASCII)
 FILES_PER_ATTEMPT = 100
 BYTES_PER_ATTEMPT = 100 * 1024 * 1024
@@ -61,7 +60,7 @@ async def heartbeat(connection: Connection, token: Attempt, beat: Heartbeat, lea
 
 async def keep_evidence(connection: Connection, token: Attempt, name: str, content_type: str, content: bytes) -> str:
     """Keep a file of the attempt; its SHA-256. Raises Problem 409, 413 or 422."""
-    if not NAME.fullmatch(name):
+    if not EVIDENCE_NAME.fullmatch(name):
         raise invalid(
             "name",
             "must be 1 to 100 letters, digits, dots, dashes and underscores, the first a letter or digit",

@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from functions.dispatch_job import queries
 from functions.dispatch_job.workers import Verdict, Workers
-from shared import logs
+from shared import logs, spans
 from shared.config import LeaseSettings
 from shared.db import Database
 from shared.events import Doorbell, Poison, TryLater
@@ -145,7 +145,10 @@ class Handler:
     async def _give(self, job: Waiting, body: dict[str, Any], worker: str) -> Verdict:
         if not await self._move(queries.HAND_OVER, job, worker, UNCLEAR_SECONDS + self._longest_login(job)):
             return Verdict.UNKNOWN  # somebody was faster
-        reply = await self._workers.execute(worker, await self._with_code(job, body, worker), job.traceparent)
+        order = await self._with_code(job, body, worker)
+        with spans.span("dispatch", "client", job.traceparent, job_id=job.id, attempt=job.attempt) as span:
+            reply = await self._workers.execute(worker, order, span.traceparent)
+            span.note(provider=job.provider, worker=worker, verdict=reply.verdict.name.lower())
         if reply.verdict is Verdict.ACCEPTED:
             await self._accepted(job, worker, reply.heartbeat_seconds)
         elif reply.verdict is Verdict.REFUSED:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from functions.dispatch_job.handler import Addresses, Handler
 from functions.dispatch_job.workers import Workers
-from shared import logs
+from shared import logs, spans
 from shared.config import (
     BaseUrl,
     BaseUrls,
@@ -21,7 +21,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import Type, endpoint
+from shared.events import Type, endpoint, takes_doorbells
 from shared.http import application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
@@ -40,6 +40,7 @@ class Settings(DatabaseSettings, TokenSettings, EventSettings, LeaseSettings, To
 
 SETTINGS = load(Settings)
 logs.configure("dispatch_job", SETTINGS.log_level)
+spans.configure("dispatch_job", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
@@ -53,8 +54,11 @@ HANDLER = Handler(
     Addresses(SETTINGS.totp_url, SETTINGS.callback_url, SETTINGS.worker_urls),
     SETTINGS,
 )
+EVENT = takes_doorbells("Hand the job and its browser to a worker", Type.BROWSER_READY)
 APPLICATION = application(
-    [route("POST", "/", endpoint(DATABASE, "dispatch_job", [Type.BROWSER_READY], HANDLER))], DATABASE.ping
+    [route("POST", "/", endpoint(DATABASE, "dispatch_job", [Type.BROWSER_READY], HANDLER), EVENT)],
+    DATABASE.ping,
+    about=__doc__,
 )
 
 

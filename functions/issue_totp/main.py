@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functions_framework.aio
-from pydantic import BaseModel, ConfigDict
+from pydantic import AwareDatetime, BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from shared import auth, logs
+from shared import auth, logs, spans
 from shared.config import DatabaseSettings, TokenSettings, TotpSettings, load
 from shared.db import Database
 from shared.http import Problem, application, parse, route, too_many
 from shared.lockout import Lockout
+from shared.operation import WORKER, Answer, Body, Operation
 from shared.providers import Provider
 from shared.ratelimit import RateLimiter
 from shared.tokens import Attempt, Keyring
@@ -19,6 +20,8 @@ from shared.totp import TotpIssuer
 from shared.valkey_client import Valkey
 
 PER_ATTEMPT_AND_MINUTE = 60
+AT_ONCE = 2000
+"""Nearly all of them only wait until the time of their code comes."""
 
 
 class Settings(DatabaseSettings, TokenSettings, TotpSettings):
@@ -28,13 +31,23 @@ class Settings(DatabaseSettings, TokenSettings, TotpSettings):
 class CodeRequest(BaseModel):
     """`rejected`: the portal refused the code of the last answer, give another one."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{}, {"rejected": True}]})
 
     rejected: bool = False
 
 
+class LoginCode(BaseModel):
+    """The code, for this account, that no other attempt is given."""
+
+    code: str
+    account: str
+    expires_at: AwareDatetime
+    valid_for_seconds: float
+
+
 SETTINGS = load(Settings)
 logs.configure("issue_totp", SETTINGS.log_level)
+spans.configure("issue_totp", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 KEYRING = Keyring(SETTINGS)
@@ -53,7 +66,7 @@ async def issue(request: Request) -> Response:
         raise too_many(wait, f"too many codes asked for in this attempt; wait {wait} s")
     if wish.rejected:
         await LOCKOUT.rejected(provider.name, attempt.job_id, attempt.attempt)
-    code = await TOTP.issue(provider, attempt)
+    code = await TOTP.issue(provider, attempt, refused=wish.rejected)
     body = {
         "code": code.code,
         "account": code.account,
@@ -82,7 +95,15 @@ async def ready() -> None:
     await VALKEY.ping()
 
 
-APPLICATION = application([route("POST", "/totp/{provider}", issue)], ready)
+ISSUE = Operation(
+    summary="A login code that nobody else gets",
+    description="Waits for the account's turn. 503 with code queue_full or paused: ask again after Retry-After.",
+    who=WORKER,
+    body=Body(CodeRequest, required=False),
+    answers={200: Answer(LoginCode, headers=("Cache-Control",))},
+    refuses=[404, 409],
+)
+APPLICATION = application([route("POST", "/totp/{provider}", issue, ISSUE)], ready, about=__doc__, at_once=AT_ONCE)
 
 
 @functions_framework.aio.http

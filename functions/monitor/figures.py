@@ -6,9 +6,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from psycopg.rows import dict_row
 
 from functions.monitor import queries
@@ -20,8 +17,21 @@ async def read_figures(connection: Connection) -> tuple[list[dict[str, Any]], di
     """Jobs by provider and state; backlogs."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         jobs = await (await cursor.execute(queries.JOBS)).fetchall()
-        backlog = await (await cursor.execute(queries.BACKLOG)).fetchone()
-    return jobs, backlog or {}
+    return jobs, await read_backlog(connection)
+
+
+async def read_backlog(connection: Connection) -> dict[str, Any]:
+    """What should be empty or young."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        return await (await cursor.execute(queries.BACKLOG)).fetchone() or {}
+
+
+async def read_counted(connection: Connection) -> tuple[list[dict[str, Any]], float]:
+    """What was counted and timed since the beginning; for how many seconds ORDS has waited for the oldest report."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        counted = await (await cursor.execute(queries.FIGURES)).fetchall()
+    oldest = await (await connection.execute(queries.OLDEST_REPORT)).fetchone()
+    return counted, oldest[0] if oldest else 0.0
 
 
 async def read_browsers(connection: Connection, limit: int, after: str) -> tuple[list[dict[str, Any]], str | None]:
@@ -58,30 +68,3 @@ def _sums(jobs: list[dict[str, Any]]) -> dict[str, int]:
     for row in jobs:
         sums[row["state"]] = sums.get(row["state"], 0) + row["jobs"]
     return sums
-
-
-class _Snapshot(Collector):
-    def __init__(self, jobs: list[dict[str, Any]], backlog: dict[str, Any]) -> None:
-        self._jobs = jobs
-        self._backlog = backlog
-
-    def collect(self) -> Iterable[Metric]:
-        counts = GaugeMetricFamily("rpa_jobs", "Jobs kept, by provider and state.", labels=["provider", "state"])
-        oldest = GaugeMetricFamily(
-            "rpa_oldest_waiting_seconds", "How long the oldest due job has waited.", labels=["provider"]
-        )
-        for row in self._jobs:
-            counts.add_metric([row["provider"], row["state"]], row["jobs"])
-            if row["state"] == "pending":
-                oldest.add_metric([row["provider"]], row["oldest_waiting_seconds"])
-        yield counts
-        yield oldest
-        for name, value in self._backlog.items():
-            yield GaugeMetricFamily(f"rpa_{name}", f"{name.replace('_', ' ').capitalize()}.", value=value)
-
-
-def exposition(jobs: list[dict[str, Any]], backlog: dict[str, Any]) -> bytes:
-    """The figures in Prometheus' text format."""
-    registry = CollectorRegistry()
-    registry.register(_Snapshot(jobs, backlog))
-    return generate_latest(registry)

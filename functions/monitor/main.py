@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime
 
@@ -9,12 +10,16 @@ import functions_framework.aio
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from functions.monitor import figures
+from functions.monitor.diagnosis import diagnose
+from functions.monitor.exposition import exposition
+from functions.monitor.models import BrowserServices, Diagnosis, Status
 from functions.monitor.operators import Operators
-from functions.monitor.routes import OperatorRoutes, part
-from shared import logs
+from functions.monitor.routes import OperatorRoutes
+from shared import logs, spans
 from shared.auth import Gate
 from shared.config import (
     BaseUrl,
@@ -27,9 +32,10 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import PING, not_handled, receive
-from shared.http import Problem, application, home_page, invalid, route
+from shared.events import PING, not_handled, receive, takes_events
+from shared.http import AT_ONCE, HOME, Application, Part, Problem, application, home_page, invalid, query, route
 from shared.http_client import HttpClient, Silence
+from shared.operation import Answer, Operation
 from shared.outbox import Publisher
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
@@ -47,6 +53,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings
     health_report_endpoint: BaseUrl | None = Field(None, validate_default=True, description="where health reports go")
     callback_auth_token: SecretStr = Field(SecretStr(""), description="the bearer token that ORDS expects")
     callback_timeout: float = Field(10, gt=0, le=60, description="seconds ORDS may take to answer")
+    submit_url: BaseUrl | None = Field(None, description="submit_job's address, for who signs in to the dashboard")
 
     @field_validator("health_report_endpoint")
     @classmethod
@@ -58,6 +65,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings
 
 SETTINGS = load(Settings)
 logs.configure("monitor", SETTINGS.log_level)
+spans.configure("monitor", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
@@ -68,9 +76,27 @@ OPERATORS = Operators(
 )
 
 
-async def home(_request: Request) -> Response:
-    """GET /"""
-    return home_page("monitor", SETTINGS.k_revision)
+async def home(request: Request) -> Response:
+    """GET /: the dashboard to browsers, who this is to programs"""
+    wants_page = "text/html" in request.headers.get("accept", "")
+    response = RedirectResponse("/ui/", 303) if wants_page else home_page("monitor", SETTINGS.k_revision)
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+@functools.cache
+def _dashboard() -> Response:
+    # With the first page: Prometheus need not wait until pages can be made.
+    from functions.monitor.dashboard.app import Dashboard
+    from functions.monitor.dashboard.submit import SubmitJob
+
+    submit = SubmitJob(HTTP, SETTINGS.submit_url)
+    return Application(Dashboard(GATE, DATABASE, OPERATORS, submit, SETTINGS.providers).app(), AT_ONCE)
+
+
+async def dashboard(_request: Request) -> Response:
+    """GET and POST /ui/..."""
+    return _dashboard()
 
 
 async def status(request: Request) -> Response:
@@ -86,18 +112,26 @@ async def metrics(request: Request) -> Response:
     await GATE.caller(request, Scope.MONITOR_READ)
     async with DATABASE.connection() as connection:
         jobs, backlog = await figures.read_figures(connection)
-    return Response(figures.exposition(jobs, backlog), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        counted, oldest = await figures.read_counted(connection)
+    text = exposition(jobs, {**backlog, "oldest_report_seconds": oldest}, counted, SETTINGS.providers)
+    return Response(text, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 async def browser_services(request: Request) -> Response:
     """GET /browser-services"""
     await GATE.caller(request, Scope.MONITOR_READ)
-    limit, after = part(request)
-    if after and not BROWSER_NAME.fullmatch(after):
+    part = query(request, Part)
+    if part.cursor and not BROWSER_NAME.fullmatch(part.cursor):
         raise invalid("cursor", "not one of ours; send next_cursor of the page before, unchanged")
     async with DATABASE.connection() as connection:
-        browsers, cursor = await figures.read_browsers(connection, limit, after)
+        browsers, cursor = await figures.read_browsers(connection, part.limit, part.cursor)
     return JSONResponse({"items": browsers, "next_cursor": cursor})
+
+
+async def diagnosis(request: Request) -> Response:
+    """GET /diagnosis"""
+    await GATE.caller(request, Scope.MONITOR_READ)
+    return JSONResponse(await diagnose(SETTINGS, VALKEY))
 
 
 async def tick(request: Request) -> Response:
@@ -136,16 +170,34 @@ async def ready() -> None:
     await VALKEY.ping()
 
 
+READ = Scope.MONITOR_READ
+TICK = takes_events("Report our health to Oracle, where that is wished", PING)
+STATUS = Operation(summary="Providers, jobs and backlogs", who=READ, answers={200: Answer(Status)})
+METRICS = Operation(
+    summary="The same figures for Prometheus", who=READ, answers={200: Answer(media=CONTENT_TYPE_LATEST)}
+)
+BROWSERS = Operation(
+    summary="Browsers and the attempts that they belong to, by name",
+    who=READ,
+    query=Part,
+    answers={200: Answer(BrowserServices)},
+)
+DIAGNOSIS = Operation(
+    summary="What a pod of this function sees of the stores", who=READ, answers={200: Answer(Diagnosis)}
+)
 APPLICATION = application(
     [
-        route("GET", "/", home),
-        route("POST", "/", tick),
-        route("GET", "/status", status),
-        route("GET", "/metrics", metrics),
-        route("GET", "/browser-services", browser_services),
+        route("GET", "/", home, HOME),
+        route("POST", "/", tick, TICK),
+        route("GET", "/status", status, STATUS),
+        route("GET", "/metrics", metrics, METRICS),
+        route("GET", "/browser-services", browser_services, BROWSERS),
+        route("GET", "/diagnosis", diagnosis, DIAGNOSIS),
         *OperatorRoutes(GATE, OPERATORS).all(),
+        Route("/ui/{path:path}", dashboard, methods=["GET", "POST"]),
     ],
     ready,
+    about=__doc__,
 )
 
 

@@ -7,13 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from shared.jobs import State
 from shared.values import Text
 
 
 class PauseRequest(BaseModel):
     """Why something is paused."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"reason": "the portal is down"}]})
 
     reason: Text = Field(min_length=1, max_length=500)
 
@@ -102,3 +103,65 @@ class Replayed(BaseModel):
 
     replayed: int
     more: bool
+
+
+class ProviderStatus(BaseModel):
+    """A configured provider, and its jobs by state."""
+
+    name: str
+    actions: list[str]
+    browser: bool
+    totp: Literal["none", "on_request", "at_dispatch"]
+    max_sessions: int
+    jobs: dict[State, int]
+
+
+class Status(BaseModel):
+    """Providers, jobs by state, and what should be empty or young."""
+
+    providers: list[ProviderStatus]
+    jobs: dict[State, int]
+    outbox: int
+    outbox_age_seconds: float
+    dead_letters: int
+    reports_outstanding: int
+    leases_expired: int
+    browsers: int
+    browsers_warm: int
+
+
+class Clocks(BaseModel):
+    """Seconds by which a store's clock is ahead of the function's; null where it does not answer."""
+
+    database: float | None
+    valkey: float | None
+
+
+class Diagnosis(BaseModel):
+    """What is wrong with each store, or null; migrations of this version that the database lacks."""
+
+    checked_at: datetime
+    database: str | None
+    missing_migrations: list[str] | None
+    valkey: str | None
+    clocks: Clocks
+
+
+class BrowserService(BaseModel):
+    """A browser; without job_id it is warm, without status its attempt is over."""
+
+    name: str
+    job_id: int | None
+    attempt: int | None
+    provider: str | None
+    status: State | None
+    created_at: datetime
+    ready_at: datetime | None
+    lease_expires_at: datetime | None
+
+
+class BrowserServices(BaseModel):
+    """A part of the browsers by name; next_cursor gets the next part."""
+
+    items: list[BrowserService]
+    next_cursor: str | None

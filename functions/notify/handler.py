@@ -11,7 +11,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from functions.notify import queries
-from shared import logs
+from shared import logs, spans
 from shared.db import Database
 from shared.events import Doorbell, Poison, TryLater
 from shared.http_client import HttpClient, Silence
@@ -75,7 +75,13 @@ class Handler:
         report = await self._take(bell.job_id)
         if report is None:
             return await self._outstanding(bell.job_id)
-        problem = await self._send(report)
+        with spans.span(
+            "report to ORDS", "client", report.traceparent, job_id=report.job_id, attempt=report.attempt
+        ) as span:
+            problem = await self._send(report, span.traceparent)
+            span.note(state=report.status, tries=report.report_attempts)
+            if problem:
+                span.fail(problem)
         if problem is None:
             return await self._acknowledged(report)
         return await self._put_off(report, problem)
@@ -97,12 +103,12 @@ class Handler:
         if row[0] and 0 < row[1] <= SOON_SECONDS:
             raise TryLater(row[1], "the report is due soon")
 
-    async def _send(self, report: Report) -> str | None:
+    async def _send(self, report: Report, traceparent: str) -> str | None:
         """None once ORDS acknowledged, else what went wrong."""
         headers = {
             "Authorization": f"Bearer {self._ords.token}",
             "Idempotency-Key": report.key,
-            "traceparent": report.traceparent,
+            "traceparent": traceparent,
         }
         ords = self._ords
         try:

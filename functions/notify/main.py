@@ -8,10 +8,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.notify.handler import Handler, Ords
-from shared import logs
+from shared import logs, spans
 from shared.config import BaseUrl, DatabaseSettings, load
 from shared.db import Database
-from shared.events import Type, endpoint
+from shared.events import Type, endpoint, takes_doorbells
 from shared.http import application, route
 from shared.http_client import HttpClient
 
@@ -26,12 +26,16 @@ class Settings(DatabaseSettings):
 
 SETTINGS = load(Settings)
 logs.configure("notify", SETTINGS.log_level)
+spans.configure("notify", SETTINGS)
 DATABASE = Database(SETTINGS)
 ORDS = Ords(SETTINGS.callback_endpoint, SETTINGS.callback_auth_token.get_secret_value(), SETTINGS.callback_timeout)
 HTTP = HttpClient()
 HANDLER = Handler(DATABASE, HTTP, ORDS)
+EVENT = takes_doorbells("Report the job to ORDS", Type.JOB_FINISHED)
 APPLICATION = application(
-    [route("POST", "/", endpoint(DATABASE, "notify", [Type.JOB_FINISHED], HANDLER))], DATABASE.ping
+    [route("POST", "/", endpoint(DATABASE, "notify", [Type.JOB_FINISHED], HANDLER), EVENT)],
+    DATABASE.ping,
+    about=__doc__,
 )
 
 

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 
 from functions.provision_browser import queries
 from functions.provision_browser.admission import Claimed
-from shared import logs
+from shared import logs, spans
 from shared.browsers import BrowserFailed, Browsers, BrowserSpec, BrowsersUnavailable
 from shared.browsers.rows import FORGET_BROWSER
 from shared.config import LeaseSettings
@@ -61,7 +61,15 @@ class BringUp:
         return await self._ready(job, address)
 
     async def _start(self, job: Claimed) -> str | None:
-        chosen = await self._chosen(queries.BROWSER_OF, job)
+        with spans.span(
+            "start a browser", "internal", job.traceparent, job_id=job.id, attempt=job.attempt, provider=job.provider
+        ) as span:
+            chosen = await self._chosen(queries.BROWSER_OF, job)
+            if chosen:
+                span.note(browser=chosen.name, warm=chosen.warm)
+            return await self._address(job, chosen)
+
+    async def _address(self, job: Claimed, chosen: Chosen | None) -> str | None:
         if chosen and chosen.warm:
             try:
                 return (await self._browsers.wait_ready(chosen.name, timeout=WARM_ANSWER_SECONDS)).address

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from functions.provision_browser.admission import Limits
 from functions.provision_browser.bring_up import BringUp
 from functions.provision_browser.handler import Handler
-from shared import logs
+from shared import logs, spans
 from shared.browsers.place import open_browsers
 from shared.browsers.warm import WarmPool
 from shared.config import (
@@ -24,7 +24,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import Type, endpoint
+from shared.events import Type, endpoint, takes_doorbells
 from shared.http import application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
@@ -48,6 +48,7 @@ class Settings(
 
 SETTINGS = load(Settings)
 logs.configure("provision_browser", SETTINGS.log_level)
+spans.configure("provision_browser", SETTINGS)
 DATABASE = Database(SETTINGS)
 HTTP = HttpClient()
 KEYRING = Keyring(SETTINGS)
@@ -63,7 +64,10 @@ HANDLER = Handler(
     key_id=KEYRING.current,
 )
 TYPES = (Type.JOB_SUBMITTED, Type.JOB_FINISHED)
-APPLICATION = application([route("POST", "/", endpoint(DATABASE, "provision_browser", TYPES, HANDLER))], DATABASE.ping)
+EVENT = takes_doorbells("Admit the next jobs, and get each a browser", *TYPES)
+APPLICATION = application(
+    [route("POST", "/", endpoint(DATABASE, "provision_browser", TYPES, HANDLER), EVENT)], DATABASE.ping, about=__doc__
+)
 
 
 @functions_framework.aio.http

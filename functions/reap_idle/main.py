@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from functions.reap_idle.round import Reaper
-from shared import logs
+from shared import logs, spans
 from shared.browsers.place import open_browsers
 from shared.browsers.warm import WarmPool
 from shared.config import (
@@ -23,7 +23,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.events import PING, keep, not_handled, receive
+from shared.events import PING, keep, not_handled, receive, takes_events
 from shared.http import Problem, application, route
 from shared.http_client import HttpClient
 from shared.outbox import Publisher
@@ -47,6 +47,7 @@ class Settings(
 
 SETTINGS = load(Settings)
 logs.configure("reap_idle", SETTINGS.log_level)
+spans.configure("reap_idle", SETTINGS)
 DATABASE = Database(SETTINGS)
 HTTP = HttpClient()
 BROWSERS = open_browsers(SETTINGS)
@@ -88,7 +89,8 @@ async def _keep_dead_letter(event: CloudEvent) -> None:
     )
 
 
-APPLICATION = application([route("POST", "/", tick)], DATABASE.ping)
+EVENT = takes_events("Reap; or keep an event that the broker could not deliver", PING)
+APPLICATION = application([route("POST", "/", tick, EVENT)], DATABASE.ping, about=__doc__)
 
 
 @functions_framework.aio.http

@@ -65,6 +65,25 @@ SELECT name, ready_at IS NOT NULL AS ready, extract(epoch FROM now() - created_a
 FROM browsers WHERE job_id IS NULL ORDER BY created_at DESC, name
 """
 
+# That a round was made, and what it found; a zero says that there is such a figure.
+FOUND: LiteralString = """
+INSERT INTO observations (name, label, value)
+VALUES ('reaps', '', 1), ('browsers_leaked', 'orphan', %(orphans)s), ('browsers_leaked', 'left_over', %(left_over)s)
+"""
+
+# Add up what was observed. What another round has in hand is left to it; in order, so that none waits for another.
+ADD_UP: LiteralString = """
+WITH taken AS (
+    DELETE FROM observations
+    WHERE ctid = ANY(ARRAY(SELECT ctid FROM observations LIMIT %(limit)s FOR UPDATE SKIP LOCKED))
+    RETURNING name, provider, label, le, value
+)
+INSERT INTO figures AS f (name, provider, label, le, count, sum)
+SELECT name, provider, label, le, count(*), sum(value) FROM taken
+GROUP BY name, provider, label, le ORDER BY name, provider, label, le
+ON CONFLICT (name, provider, label, le) DO UPDATE SET count = f.count + EXCLUDED.count, sum = f.sum + EXCLUDED.sum
+"""
+
 # Retention: jobs that ended long ago and need no report any more; history and evidence go with them.
 FORGET_JOBS: LiteralString = """
 DELETE FROM jobs WHERE id IN (

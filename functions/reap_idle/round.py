@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from functions.reap_idle import late, queries
-from functions.reap_idle.reconcile import reconcile_if_possible
+from functions.reap_idle.reconcile import Reconciled, reconcile_if_possible
 from shared import logs
 from shared.browsers import Browsers
 from shared.browsers.warm import WarmPool
@@ -16,6 +16,8 @@ from shared.events import Doorbell
 from shared.outbox import Publisher
 
 PAGE = 1000
+OBSERVATIONS = 50_000
+"""What a round adds up at most: a second's work."""
 
 
 class Reaper:
@@ -64,6 +66,7 @@ class Reaper:
             unsent = await late.unsent(connection)
             forgotten = await late.forgotten(connection, self._providers, reports=self._reports)
             await self._forget(connection)
+            await self._add_up(connection, browsers)
         lost = browsers.lost if browsers else []
         await self._publisher.publish(_once([*expired, *missed, *lost, *unsent, *forgotten]))
         logs.info(
@@ -77,6 +80,11 @@ class Reaper:
             events_sent_again=len(forgotten),
         )
         return browsers is not None
+
+    async def _add_up(self, connection: Connection, browsers: Reconciled | None) -> None:
+        orphans, left_over = (browsers.orphans, browsers.deleted) if browsers else (0, 0)
+        await connection.execute(queries.FOUND, {"orphans": orphans, "left_over": left_over})
+        await connection.execute(queries.ADD_UP, {"limit": OBSERVATIONS})
 
     async def _forget(self, connection: Connection) -> None:
         days = self._retention_days

@@ -9,15 +9,16 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import Literal
 from urllib.parse import parse_qs
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from starlette.requests import Request
 
 from functions.submit_job.guessing import Guard, caller_address
-from shared.http import Problem, invalid, read
+from shared.http import Problem, from_validation, invalid, read
 from shared.tokens import Keyring, Scope
 
 FORM = "application/x-www-form-urlencoded"
@@ -35,6 +36,26 @@ class Client(BaseModel):
 
     secret: SecretStr = Field(min_length=1)
     scopes: tuple[Scope, ...]
+
+
+class TokenRequest(BaseModel):
+    """A form: username and password with `password`, client_id and client_secret with `client_credentials`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"grant_type": "password", "username": "admin", "password": "secret"},
+                {"grant_type": "client_credentials", "client_id": "ords", "client_secret": "secret"},
+            ]
+        }
+    )
+
+    grant_type: Literal["password", "client_credentials"]
+    username: str = ""
+    password: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+    scope: str = Field("", description="words between spaces; without it, all that the caller may have")
 
 
 class Accounts:
@@ -67,7 +88,7 @@ class Accounts:
                 headers={"WWW-Authenticate": "Basic"},
             )
         await self._guard.right(attempt)
-        scopes = _scopes(form.get("scope", ""), client)
+        scopes = _scopes(form.scope, client)
         access = self._keyring.issue(name, scopes, timedelta(seconds=self._lifetime))
         return {
             "access_token": access,
@@ -101,30 +122,31 @@ def _digest(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-async def _form(request: Request) -> dict[str, str]:
+async def _form(request: Request) -> TokenRequest:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != FORM:
         raise Problem(415, f"Content-Type: must be {FORM}", code="media_type")
     try:
         fields = parse_qs((await read(request, FORM_LIMIT)).decode(), keep_blank_values=True, max_num_fields=20)
     except ValueError:
         raise invalid("body", "not a form; send key=value pairs joined by &") from None
-    return {name: values[-1] for name, values in fields.items()}
+    try:
+        return TokenRequest.model_validate({name: values[-1] for name, values in fields.items()})
+    except ValidationError as error:
+        raise from_validation(error) from None
 
 
-def _credentials(request: Request, form: dict[str, str]) -> tuple[str, str]:
-    match form.get("grant_type"):
-        case "password":
-            names = ("username", "password")
-        case "client_credentials":
-            names = ("client_id", "client_secret")
-            if basic := _basic(request):
-                return basic
-        case _:
-            raise invalid("grant_type", "must be password or client_credentials")
-    for name in names:
-        if not form.get(name):
+def _credentials(request: Request, form: TokenRequest) -> tuple[str, str]:
+    if form.grant_type == "password":
+        sent = {"username": form.username, "password": form.password}
+    else:
+        sent = {"client_id": form.client_id, "client_secret": form.client_secret}
+        if basic := _basic(request):
+            return basic
+    for name, value in sent.items():
+        if not value:
             raise invalid(name, "not sent")
-    return form[names[0]], form[names[1]]
+    name, password = sent.values()
+    return name, password
 
 
 def _basic(request: Request) -> tuple[str, str] | None:

@@ -7,21 +7,26 @@ from datetime import UTC, datetime
 
 import functions_framework.aio
 from pydantic import Field, Json, SecretStr
-from starlette.convertors import IntegerConvertor, register_url_convertor
+from starlette.convertors import register_url_convertor
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.submit_job import store
-from functions.submit_job.accounts import Accounts, Client
+from functions.submit_job.accounts import FORM, FORM_LIMIT, Accounts, Client, TokenRequest
 from functions.submit_job.guessing import Guard
 from functions.submit_job.models import (
     BatchRequest,
+    EvidenceQuery,
     Items,
+    Job,
     JobChange,
     JobRequest,
+    JobsQuery,
+    JobWithHistory,
     Page,
+    Token,
 )
-from shared import logs
+from shared import logs, spans
 from shared.auth import Gate
 from shared.config import (
     DatabaseSettings,
@@ -33,22 +38,15 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.http import Problem, application, dump, home_page, invalid, page_limit, parse, route
+from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route
 from shared.http_client import HttpClient
-from shared.jobs import State
+from shared.operation import Answer, Body, Operation
 from shared.outbox import Publisher
 from shared.ratelimit import RateLimiter
 from shared.tokens import Keyring, Scope
 from shared.valkey_client import Valkey
 
-
-class JobId(IntegerConvertor):
-    """A job's number in a path: no more digits than a bigint has, for Python refuses to read thousands."""
-
-    regex = "[0-9]{1,19}"
-
-
-register_url_convertor("job", JobId())
+register_url_convertor("job", Number())
 
 
 class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, LeaseSettings, ProviderSettings):
@@ -70,6 +68,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, EventSettings, L
 
 SETTINGS = load(Settings)
 logs.configure("submit_job", SETTINGS.log_level)
+spans.configure("submit_job", SETTINGS)
 DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
@@ -114,7 +113,9 @@ async def _submit(request: Request, caller: str, wishes: Sequence[JobRequest], p
     async with DATABASE.connection() as connection:
         jobs, bells = await store.submit(connection, wishes, traceparent=traceparent, created_by=caller)
     await PUBLISHER.publish(bells)
-    logs.info("submitted", jobs=len(jobs), created=len(bells), job_id=jobs[0].id)
+    first = jobs[0]
+    spans.note(jobs=len(jobs), job_id=first.id, attempt=first.attempt, provider=first.provider, state=first.status)
+    logs.info("submitted", jobs=len(jobs), created=len(bells), job_id=first.id)
     return Items(items=jobs), len(bells)
 
 
@@ -135,22 +136,11 @@ def _check(wishes: Sequence[JobRequest], prefix: str) -> None:
 async def index(request: Request) -> Response:
     """GET /jobs"""
     await GATE.caller(request, Scope.JOBS_READ)
-    query = dict(request.query_params)
-    if unknown := set(query) - {"status", "provider", "external_job_id", "limit", "cursor"}:
-        raise invalid(min(unknown), "unknown filter; use status, provider, external_job_id, limit, cursor")
-    if query.get("status") not in (None, *State):
-        raise invalid("status", f"unknown; one of {', '.join(State)}")
-    limit = page_limit(query.get("limit"))
-    filters = {name: _plain(name, query.get(name)) for name in ("status", "provider", "external_job_id")}
+    part = query(request, JobsQuery)
+    filters = part.model_dump(include={"status", "provider", "external_job_id"})
     async with DATABASE.connection() as connection:
-        jobs, cursor = await store.page(connection, filters, limit, query.get("cursor"))
+        jobs, cursor = await store.page(connection, filters, part.limit, part.cursor)
     return dump(Page(items=jobs, next_cursor=cursor))
-
-
-def _plain(name: str, value: str | None) -> str | None:
-    if value and "\0" in value:
-        raise invalid(name, "holds the character NUL; remove it")
-    return value
 
 
 def _job_id(request: Request) -> int:
@@ -165,7 +155,7 @@ async def get(request: Request) -> Response:
     await GATE.caller(request, Scope.JOBS_READ)
     async with DATABASE.connection() as connection:
         job = await store.get(connection, _job_id(request))
-    return Response(job.model_dump_json(by_alias=True), media_type="application/json")
+    return dump(job)
 
 
 async def change(request: Request) -> Response:
@@ -188,7 +178,7 @@ async def cancel(request: Request) -> Response:
         bells = await store.cancel(connection, job_id, caller, SETTINGS)
         job = await store.get(connection, job_id)
     await PUBLISHER.publish(bells)
-    return Response(job.model_dump_json(by_alias=True), media_type="application/json")
+    return dump(job)
 
 
 async def retry(request: Request) -> Response:
@@ -199,19 +189,15 @@ async def retry(request: Request) -> Response:
         new_id, bells = await store.retry(connection, _job_id(request), traceparent=traceparent, created_by=caller)
         job = await store.get(connection, new_id)
     await PUBLISHER.publish(bells)
-    headers = {"Location": f"/jobs/{new_id}"}
-    return Response(job.model_dump_json(by_alias=True), 201 if bells else 200, headers, "application/json")
+    return dump(job, 201 if bells else 200, {"Location": f"/jobs/{new_id}"})
 
 
 async def evidence(request: Request) -> Response:
     """GET /jobs/{id}/evidence/{name}"""
     await GATE.caller(request, Scope.JOBS_READ)
-    attempt = request.query_params.get("attempt")
-    if attempt is not None and not (attempt.isdecimal() and attempt.isascii() and len(attempt) < 6):
-        raise invalid("attempt", "must be a number")
-    number = int(attempt) if attempt else None
+    attempt = query(request, EvidenceQuery).attempt
     async with DATABASE.connection() as connection:
-        content, kind, digest = await store.evidence(connection, _job_id(request), request.path_params["name"], number)
+        content, kind, digest = await store.evidence(connection, _job_id(request), request.path_params["name"], attempt)
     # Whatever a worker uploaded is data here, never a page of ours.
     headers = {
         "ETag": f'"{digest}"',
@@ -227,20 +213,103 @@ async def home(_request: Request) -> Response:
     return home_page("submit_job", SETTINGS.k_revision)
 
 
+JOB = {200: Answer(JobWithHistory)}
+AT_JOB = ("Location",)
 APPLICATION = application(
     [
-        route("GET", "/", home),
-        route("POST", "/auth/token", token),
-        route("POST", "/jobs", create),
-        route("GET", "/jobs", index),
-        route("POST", "/jobs:batch", create_batch),
-        route("GET", "/jobs/{id:job}", get),
-        route("PATCH", "/jobs/{id:job}", change),
-        route("DELETE", "/jobs/{id:job}", cancel),
-        route("POST", "/jobs/{id:job}:retry", retry),
-        route("GET", "/jobs/{id:job}/evidence/{name}", evidence),
+        route("GET", "/", home, HOME),
+        route(
+            "POST",
+            "/auth/token",
+            token,
+            Operation(
+                summary="A bearer token for a name and password (RFC 6749, 4.3 and 4.4)",
+                description="Programs may send client_id and client_secret as HTTP Basic authentication instead.",
+                body=Body(TokenRequest, FORM, FORM_LIMIT),
+                answers={200: Answer(Token, headers=("Cache-Control",))},
+                refuses=[401, 429],
+            ),
+        ),
+        route(
+            "POST",
+            "/jobs",
+            create,
+            Operation(
+                summary="Submit a job; the same external_job_id again answers the job that is there, with 200",
+                who=Scope.JOBS_CREATE,
+                body=Body(JobRequest),
+                answers={200: Answer(Job, headers=AT_JOB), 201: Answer(Job, headers=AT_JOB)},
+                refuses=[409],
+            ),
+        ),
+        route(
+            "GET",
+            "/jobs",
+            index,
+            Operation(summary="Jobs, newest first", who=Scope.JOBS_READ, query=JobsQuery, answers={200: Answer(Page)}),
+        ),
+        route(
+            "POST",
+            "/jobs:batch",
+            create_batch,
+            Operation(
+                summary="Submit several jobs, all or none; 200 where all were there before",
+                who=Scope.JOBS_CREATE,
+                body=Body(BatchRequest),
+                answers={200: Answer(Items), 201: Answer(Items)},
+                refuses=[409],
+            ),
+        ),
+        route(
+            "GET",
+            "/jobs/{id:job}",
+            get,
+            Operation(summary="A job with its history", who=Scope.JOBS_READ, answers=JOB, refuses=[404]),
+        ),
+        route(
+            "PATCH",
+            "/jobs/{id:job}",
+            change,
+            Operation(
+                summary="Change a job that is pending",
+                who=Scope.JOBS_UPDATE,
+                body=Body(JobChange),
+                answers={200: Answer(Job)},
+                refuses=[404, 409],
+            ),
+        ),
+        route(
+            "DELETE",
+            "/jobs/{id:job}",
+            cancel,
+            Operation(summary="Cancel a job, whatever it does", who=Scope.JOBS_UPDATE, answers=JOB, refuses=[404, 409]),
+        ),
+        route(
+            "POST",
+            "/jobs/{id:job}:retry",
+            retry,
+            Operation(
+                summary="A new job with the content of one that failed or was cancelled; asked twice, the same one",
+                who=Scope.JOBS_UPDATE,
+                answers={code: Answer(JobWithHistory, headers=AT_JOB) for code in (200, 201)},
+                refuses=[404, 409],
+            ),
+        ),
+        route(
+            "GET",
+            "/jobs/{id:job}/evidence/{name}",
+            evidence,
+            Operation(
+                summary="A file that a worker left",
+                who=Scope.JOBS_READ,
+                query=EvidenceQuery,
+                answers={200: Answer(media="*/*", headers=("ETag",))},
+                refuses=[404],
+            ),
+        ),
     ],
     ready=DATABASE.ping,
+    about=__doc__,
 )
 
 

@@ -5,22 +5,31 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
 
-from shared.http import json_bytes
+from shared.http import Part, json_bytes
 from shared.jobs import State
 from shared.providers import Provider
-from shared.values import JsonObject, Text, Time
+from shared.values import Digits, JsonObject, Text, Time
 
 BATCH_LIMIT = 100
+EXAMPLE: JsonDict = {
+    "provider": "octotel",
+    "action": "validation",
+    "parameters": {"circuit": "OCT-1234"},
+    "priority": 7,
+    "external_job_id": "order-4711",
+    "deadline": "2999-12-31T12:00:00Z",
+}
 
 
 class JobRequest(BaseModel):
     """A job as it is submitted."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra={"examples": [EXAMPLE]})
 
     provider: Text
     action: Text
@@ -58,7 +67,7 @@ def time_problems(run_after: datetime | None, deadline: datetime | None, now: da
 class BatchRequest(BaseModel):
     """Several jobs, accepted or refused together."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"jobs": [EXAMPLE]}]})
 
     jobs: list[JobRequest] = Field(min_length=1, max_length=BATCH_LIMIT)
 
@@ -66,7 +75,7 @@ class BatchRequest(BaseModel):
 class JobChange(BaseModel):
     """What may change while a job waits."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"priority": 10, "deadline": None}]})
 
     priority: int = Field(5, ge=0, le=10)
     run_after: Time | None = None
@@ -139,3 +148,28 @@ class Items(BaseModel):
     """Jobs in the order of the request."""
 
     items: list[Job]
+
+
+class JobsQuery(Part):
+    """Which jobs are listed."""
+
+    status: State | None = None
+    provider: Text | None = None
+    external_job_id: Text | None = None
+
+
+class EvidenceQuery(BaseModel):
+    """Of which attempt; without it, of the last one that has a file of this name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    attempt: Digits | None = Field(None, le=99999)
+
+
+class Token(BaseModel):
+    """A bearer token, for `expires_in` seconds, with these scopes."""
+
+    access_token: str
+    token_type: Literal["Bearer"]
+    expires_in: int
+    scope: str

@@ -23,7 +23,12 @@ async def kubectl(*words: str, stdin: str | None = None) -> str:
     process = await asyncio.create_subprocess_exec(
         "kubectl", *words, stdin=asyncio.subprocess.PIPE if stdin else None, stdout=-1, stderr=-1
     )
-    said, problems = await process.communicate(stdin.encode() if stdin else None)
+    try:
+        said, problems = await process.communicate(stdin.encode() if stdin else None)
+    finally:
+        if process.returncode is None:  # whoever waited for it was cancelled
+            process.kill()
+            await process.communicate()
     if process.returncode:
         raise KubectlError(problems.decode())
     return said.decode()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg.types.json import Jsonb
 
 from shared.events import SOURCE, Doorbell, Type
 from tests.functions.refusals import refusal, unchanged
 from tests.functions.stage import Stage
+from tests.functions.test_pauses import waiting
 
 KEEP = """
 INSERT INTO dead_letters (event_source, event_id, event_type, destination, reason, event)
@@ -105,6 +107,17 @@ async def test_replaying_twice_is_harmless(stage: Stage) -> None:
     assert [report["job_id"] for report in stage.ords.reports] == [bell.job_id]
 
 
+async def test_two_who_replay_at_once_replay_once(stage: Stage) -> None:
+    """Who comes second finds nothing left to replay."""
+    number = await letter(stage, await submitted(stage))
+    async with await psycopg.AsyncConnection.connect(stage.settings["DATABASE_URL"]) as other:
+        await other.execute("SELECT FROM dead_letters WHERE id = %s FOR UPDATE", (number,))
+        both = [asyncio.create_task(replay_all(stage)) for _ in range(2)]
+        await waiting(stage, 2)
+        await other.rollback()
+        assert sorted([(await each)["replayed"] for each in both]) == [0, 1]
+
+
 async def test_a_replay_of_what_is_over_changes_nothing(stage: Stage) -> None:
     """The letter of an event that came late: rung again, it finds that all is done."""
     order = await stage.until_running()
@@ -175,11 +188,12 @@ async def test_a_letter_of_a_job_that_is_gone_is_not_replayed(stage: Stage) -> N
     assert refusal(await replay(stage, number), 409)["code"] == "unknown_job"
 
 
-@pytest.mark.parametrize("number", ["1", "x", "-1", "9" * 30])
+@pytest.mark.parametrize("number", ["1", str(2**63), "x", "-1", "9" * 30])
 async def test_an_unknown_letter_is_404(stage: Stage, number: str) -> None:
-    """Whatever its number."""
-    refusal(await stage.call("monitor", "GET", f"/dead-letters/{number}"), 404, "id")
-    refusal(await stage.call("monitor", "POST", f"/dead-letters/{number}:replay"), 404, "id")
+    """Whatever its number; what is no number of ours is no path."""
+    fields = ["id"] if number in ("1", str(2**63)) else []
+    refusal(await stage.call("monitor", "GET", f"/dead-letters/{number}"), 404, *fields)
+    refusal(await stage.call("monitor", "POST", f"/dead-letters/{number}:replay"), 404, *fields)
 
 
 async def test_all_are_replayed_a_hundred_at_a_time(stage: Stage) -> None:

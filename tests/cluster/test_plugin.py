@@ -1,0 +1,179 @@
+"""`kn rpa` on the cluster: its doctor names what was broken on purpose, and the command that mends it does.
+
+One installation serves all tests of this module; each leaves it whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.cluster.knative import BROWSERS, NAMESPACE, OVERLAY, ROOT, System, installed
+from tests.cluster.kube import until
+
+pytestmark = pytest.mark.timeout(400)
+
+WELL = ("good", "warning")
+MENDED_SECONDS = 120
+
+
+@pytest.fixture(scope="module")
+async def system() -> AsyncIterator[System]:
+    async with installed() as running:
+        yield running
+
+
+async def shell(command: str) -> tuple[int, str]:
+    """What a command of the terminal answers and prints; `kn` finds the plugin."""
+    environment = {
+        **os.environ,
+        "PATH": f"{ROOT / 'bin'}:{os.environ['PATH']}",
+        "RPA_INGRESS": os.environ["KN_INGRESS"],
+        "RPA_OVERLAY": str(OVERLAY),
+    }
+    process = await asyncio.create_subprocess_shell(command, stdout=-1, stderr=-1, env=environment)
+    said, problems = await process.communicate()
+    return process.returncode or 0, said.decode() or problems.decode()
+
+
+async def doctor(wait: int = 0) -> tuple[int, list[dict[str, Any]]]:
+    """The doctor's exit code and findings."""
+    code, said = await shell(f"kn rpa doctor -n {NAMESPACE} --wait {wait} -o json")
+    return code, json.loads(said)["items"]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A part that is broken on purpose: by which command, and how the doctor names it and its remedy."""
+
+    breaks: str
+    part: str
+    says: str
+    mends: str
+
+
+FAULTS = {
+    "a key of a Secret": Fault(
+        "kubectl patch secret rpa-tokens -n rpa --type json -p "
+        """'[{"op": "remove", "path": "/data/JWT_SECRET_KEY"}]'""",
+        "secrets",
+        "rpa-tokens has no JWT_SECRET_KEY",
+        "kubectl patch secret rpa-tokens",
+    ),
+    "a Secret": Fault(
+        "kubectl delete secret rpa-tokens -n rpa", "secrets", "rpa-tokens is missing", "kubectl create secret generic"
+    ),
+    "a right": Fault(
+        f"kubectl delete rolebinding browsers -n {BROWSERS}",
+        "rbac",
+        f"provision-browser and reap-idle may not create, get, list, watch, delete pods in {BROWSERS}",
+        "kubectl apply -k",
+    ),
+    "a Trigger": Fault(
+        "kubectl delete trigger notify-on-finished -n rpa",
+        "triggers",
+        "no Trigger brings rpa.job.finished.v1 to notify",
+        "kubectl apply -k",
+    ),
+    "the broker": Fault(
+        "kubectl delete broker default -n rpa", "broker", "Broker default is missing", "kubectl apply -k"
+    ),
+    "the way to the broker": Fault(
+        "kubectl delete sinkbinding callback -n rpa", "broker", "SinkBinding missing for callback", "kubectl apply -k"
+    ),
+    "the ticks": Fault(
+        "kubectl delete pingsource reap-idle -n rpa", "ticks", "no PingSource calls reap-idle", "kubectl apply -k"
+    ),
+    "an image's name": Fault(
+        "kn service update notify -n rpa --image dev.local/rpa-functoins:1 --no-wait",
+        "image",
+        "dev.local/rpa-functoins:1",
+        "kn service update notify --image dev.local/rpa-functions:1",
+    ),
+    "Valkey": Fault(
+        "kubectl scale deployment/valkey --replicas=0 -n rpa && kubectl wait --for=delete pod -n rpa "
+        "-l app.kubernetes.io/name=valkey --timeout=60s",
+        "valkey",
+        "valkey:6379",
+        "kubectl scale deployment/valkey --replicas=1",
+    ),
+}
+
+
+async def test_a_whole_deployment_is_well(system: System) -> None:  # noqa: ARG001 - it must be there
+    """Every part is looked at and none is broken; the exit code says so."""
+    code, findings = await doctor(wait=60)
+    assert [it for it in findings if it["state"] not in WELL] == []
+    parts = "secrets config rbac broker triggers ticks functions image answers database schema valkey clock events"
+    assert (code, list(dict.fromkeys(it["part"] for it in findings))) == (0, parts.split())
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+async def test_what_is_broken_is_named_and_mended(system: System, fault: Fault) -> None:  # noqa: ARG001
+    """One part at a time: the doctor says which, and after the one command that it gives all is well."""
+    broke, said = await shell(fault.breaks)
+    assert broke == 0, said
+    named = await until(lambda: _named(fault), within=60)
+    assert named["mend"].startswith(fault.mends)
+    mended, said = await shell(named["mend"])
+    assert mended == 0, said
+    await all_well()
+
+
+async def _named(fault: Fault) -> dict[str, Any] | None:
+    code, findings = await doctor()
+    bad = [it for it in findings if it["part"] == fault.part and it["state"] == "bad"]
+    found = [it for it in bad if fault.says in it["says"]]
+    assert not found or code != 0
+    return found[0] if found else None
+
+
+async def all_well() -> None:
+    """Wait until the doctor finds nothing."""
+    code, findings = await doctor(wait=MENDED_SECONDS)
+    assert [it for it in findings if it["state"] not in WELL] == []
+    assert code == 0
+
+
+async def test_a_schema_that_is_behind_is_migrated(system: System) -> None:
+    """Here the database is empty, as a new one is."""
+    async with await psycopg.AsyncConnection.connect(system.env["DATABASE_URL"], autocommit=True) as database:
+        await database.execute("DROP SCHEMA public CASCADE")
+        await database.execute("CREATE SCHEMA public")
+    code, findings = await doctor()
+    (schema,) = [it for it in findings if it["part"] == "schema"]
+    assert (code != 0, schema["state"]) == (True, "bad")
+    assert "0001.initial" in schema["says"]
+    assert (await shell(schema["mend"]))[0] == 0
+    await all_well()
+
+
+async def test_a_database_that_is_gone_comes_back_and_is_migrated(system: System) -> None:  # noqa: ARG001
+    """Its new pod is empty: first the database is named, then its schema."""
+    await shell("kubectl scale deployment/postgres --replicas=0 -n rpa")
+    await shell("kubectl wait --for=delete pod -n rpa -l app.kubernetes.io/name=postgres --timeout=60s")
+    for part in ("database", "schema"):
+        named = await until(lambda part=part: _first_bad(part), within=90)
+        assert (await shell(named["mend"]))[0] == 0
+    await all_well()
+
+
+async def _first_bad(part: str) -> dict[str, Any] | None:
+    _, findings = await doctor()
+    return next((it for it in findings if it["part"] == part and it["state"] == "bad"), None)
+
+
+async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: ARG001
+    """From nothing but the cluster: address, name and password are found there."""
+    code, said = await shell("kn rpa job submit metrofiber validation -p circuit=KN-1 --watch -n rpa")
+    assert code == 0, said
+    lines = said.splitlines()
+    assert lines[0].startswith("Job ")
+    assert "completed after" in lines[-1]

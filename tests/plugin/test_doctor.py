@@ -1,0 +1,127 @@
+"""`kn rpa doctor` where there is no cluster to look at; tests/cluster has the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kn_rpa.doctor import expected
+from kn_rpa.doctor.finding import Mark
+from kn_rpa.doctor.stores import clock_findings
+from local.kustomize import build
+from local.manifests import Manifests
+from tests.conftest import fresh_database
+from tests.functions.stage import open_stage
+from tests.plugin.conftest import Door, served
+from tests.plugin.terminal import Shell, matches_snapshot
+from tests.serving import eventually
+
+BASE = Path(__file__).parents[2] / "knative" / "base"
+
+
+async def doctor(shell: Shell) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Its exit code, and each part's state and words."""
+    said = await shell.run("doctor", "-o", "json")
+    items = json.loads(said.out)["items"]
+    return said.code, {it["part"]: (it["state"], it["says"]) for it in items}
+
+
+async def test_a_system_that_is_well(shell: Shell) -> None:
+    """Every part that can be asked over HTTP is, and the exit code is 0."""
+    matches_snapshot("doctor", await shell.says("doctor"))
+
+
+async def test_a_part_that_cannot_be_looked_at_is_not_called_good(shell: Shell) -> None:
+    """Here nobody answers at all."""
+    shell.environment["RPA_MONITOR_URL"] = "http://127.0.0.1:1"
+    code, parts = await doctor(shell)
+    assert code == 2
+    assert {state for state, _ in parts.values()} == {"unknown"}
+    assert "does not answer" in parts["database"][1]
+
+
+async def test_it_waits_until_all_is_well(shell: Shell, door: Door) -> None:
+    """As after an install; what it says is the last that it saw."""
+    door.shut = True
+    async with shell.running("doctor", "--wait", "60") as process:
+        await eventually(lambda: door.turned_away > 1)
+        door.shut = False
+        said, errors = await process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+    assert b"??" not in said
+    assert b"++ database" in said
+
+
+async def test_stores_that_are_away_are_named(
+    database_url: str, valkey_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """With the reason that they give, and what follows is not checked."""
+    gone = database_url.replace("/test_", "/gone_")
+    dead = {**valkey_settings, "VALKEY_PORT": "1"}
+    async with (
+        open_stage(database_url, dead, tmp_path / "p", DATABASE_URL=gone) as stage,
+        served(stage, tmp_path) as user,
+    ):
+        code, parts = await doctor(user)
+        told = await user.run("doctor")
+    assert code == 2
+    assert parts["database"][0] == parts["valkey"][0] == "bad"
+    assert "does not exist" in parts["database"][1]
+    assert parts["schema"] == ("unknown", "not checked: the database does not answer")
+    assert parts["events"][0] == "unknown"
+    assert "make down && make up" in told.out
+    assert told.err == "Error: broken: database, valkey; not checked: schema, events\n"
+
+
+async def test_a_schema_that_is_behind_is_named(
+    postgres_server_url: str, valkey_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """By its first migration that is missing."""
+    for url in fresh_database(postgres_server_url, "template1"):
+        async with open_stage(url, valkey_settings, tmp_path / "p") as stage, served(stage, tmp_path) as user:
+            code, parts = await doctor(user)
+    assert (code, parts["schema"][0]) == (2, "bad")
+    assert parts["schema"][1].startswith("behind: the database has not 0001.initial")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "off_here", "marks"),
+    [
+        ({"database": 0.1, "valkey": -0.1}, 0.0, [Mark.GOOD]),
+        ({"database": 3.0, "valkey": 0.0}, 0.0, [Mark.BAD]),
+        ({"database": 0.0, "valkey": -3.0}, 0.0, [Mark.BAD]),
+        ({"database": 0.0, "valkey": 0.0}, 30.0, [Mark.WARNING]),
+        ({"database": 5.0, "valkey": 5.0}, 30.0, [Mark.BAD, Mark.BAD, Mark.WARNING]),
+    ],
+)
+def test_clocks_that_differ_are_named(ahead: dict[str, float], off_here: float, marks: list[Mark]) -> None:
+    """A store's against the functions' is broken; this machine's alone may be this machine's fault."""
+    assert [it.mark for it in clock_findings(ahead, off_here)] == marks
+
+
+def test_it_expects_what_the_manifests_have() -> None:
+    """Functions, subscriptions, publishers, ticks, rights, Secrets."""
+    manifests = Manifests(BASE)
+    assert {service.name for service in manifests.services()} == set(expected.FUNCTIONS)
+    assert manifests.publishers() == set(expected.PUBLISHERS)
+    subscriptions = {(it.attributes["type"], it.subscriber.split("/")[2].split(".")[0]) for it in manifests.triggers()}
+    assert subscriptions == set(expected.SUBSCRIPTIONS)
+    assert {it.sink.split("/")[2].split(".")[0] for it in manifests.pings()} == set(expected.TICKED)
+    assert set(expected.CONFIG_MAPS) == set(manifests.config_maps)
+    documents = build(BASE)
+    (role,) = [it for it in documents if it["kind"] == "Role"]
+    (binding,) = [it for it in documents if it["kind"] == "RoleBinding"]
+    assert set(role["rules"][0]["verbs"]) == set(expected.BROWSER_VERBS)
+    assert {it["name"] for it in binding["subjects"]} == set(expected.BROWSER_ACCOUNTS)
+
+
+def test_it_expects_the_secrets_of_the_template() -> None:
+    """Every name, and every key without which a function does not start."""
+    templates = list(yaml.safe_load_all((BASE / "22-secrets.template.yaml").read_text()))
+    known = {it["metadata"]["name"]: set(it["stringData"]) for it in templates}
+    assert {expected.SEEDS, "rpa-valkey", *expected.NEEDED_KEYS} == set(known)
+    assert {name: known[name] for name in expected.NEEDED_KEYS} == expected.NEEDED_KEYS
+    assert expected.PLACEHOLDER in (BASE / "22-secrets.template.yaml").read_text()
