@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -32,7 +33,6 @@ REST_SECONDS = 150.0
 """What may take longest to end: a few attempts, each with a lease that runs out."""
 POINTS_SECONDS = 20.0
 """How long after the load the remaining faults may still wait for their statement."""
-LONGEST_SECONDS = 4 * 3600.0
 
 PROGRESS = """
 SELECT count(*) FILTER (WHERE finished_at IS NOT NULL AND retry_of IS NULL),
@@ -94,7 +94,7 @@ async def run(order: Order, state: Path) -> Outcome:
         load = Load(system, lots, order.jobs, order.window, lambda: watch.ended, lambda: points.left)
         outages = Outages(system, lots, order.pause)
         async with _meanwhile(watch.run()):
-            async with asyncio.timeout(LONGEST_SECONDS):
+            with _at_ctrl_c(load.enough):
                 await _suffer(load, points, outages)
             await _rest(watch)
         evidence = _evidence(system, load)
@@ -128,6 +128,17 @@ async def _rest(watch: Watch) -> None:
         async with asyncio.timeout(REST_SECONDS):
             while not watch.at_rest:  # noqa: ASYNC110 - the database says so, nobody else
                 await asyncio.sleep(0.2)
+
+
+@contextlib.contextmanager
+def _at_ctrl_c(act: Callable[[], None]) -> Iterator[None]:
+    """The first one ends the load, and what there was is audited."""
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGINT, act)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGINT)
 
 
 @contextlib.asynccontextmanager
