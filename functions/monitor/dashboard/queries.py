@@ -2,10 +2,10 @@
 
 from typing import LiteralString
 
-# Unfinished jobs by provider and state.
-UNFINISHED: LiteralString = """
+# Attempts under way, by provider and state.
+UNDER_WAY: LiteralString = """
 SELECT provider, state, count(*)::int AS jobs FROM jobs
-WHERE state IN ('pending', 'provisioning', 'dispatching', 'running') GROUP BY provider, state
+WHERE state IN ('provisioning', 'dispatching', 'running') GROUP BY provider, state
 """
 
 # A day's ended jobs by provider, and in all: outcomes, what half and 95 % of them waited, what half of them took.
@@ -28,9 +28,9 @@ SELECT floor(extract(epoch FROM now() - finished_at) / 3600)::int AS hour,
 FROM jobs WHERE finished_at > now() - interval '24 hours' GROUP BY 1
 """
 
-# The job that has been due longest.
+# The job of a provider that has been due longest.
 OLDEST: LiteralString = """
-SELECT id, provider, run_after, deadline FROM jobs WHERE state = 'pending' AND run_after <= now()
+SELECT id, run_after, deadline FROM jobs WHERE state = 'pending' AND provider = %(provider)s AND run_after <= now()
 ORDER BY run_after, id LIMIT 1
 """
 

@@ -49,25 +49,28 @@ class Wish:
 
 async def overview(database: Database, operators: Operators) -> dict[str, Any]:
     """The first page."""
+    providers = await operators.providers()
+    longest = max(providers, key=lambda it: it.oldest_waiting_seconds)
     async with database.connection() as connection:
         backlog = await figures.read_backlog(connection)
-        unfinished = await _rows(connection, queries.UNFINISHED)
+        under_way = await _rows(connection, queries.UNDER_WAY)
         ended = {row["provider"]: row for row in await _rows(connection, queries.ENDED)}
         hours = {row["hour"]: row for row in await _rows(connection, queries.HOURS)}
-        oldest = await _rows(connection, queries.OLDEST)
+        oldest = await _rows(connection, queries.OLDEST, provider=longest.name)
         deadline = await _rows(connection, queries.NEXT_DEADLINE)
         sessions = await _rows(connection, queries.SESSIONS, limit=SESSIONS_SHOWN)
     counts: dict[str, dict[str, int]] = {}
-    for row in unfinished:
+    for row in under_way:
         counts.setdefault(row["provider"], {})[row["state"]] = row["jobs"]
-    totals = {state: sum(by.get(state, 0) for by in counts.values()) for state in (State.PENDING, *LIVE)}
+    totals = {state: sum(by.get(state, 0) for by in counts.values()) for state in LIVE}
     return {
         "backlog": backlog,
-        "providers": await operators.providers(),
+        "providers": providers,
+        "pending": sum(it.pending for it in providers),
         "accounts": await codes(operators),
         "counts": counts,
         "totals": totals,
-        "live": sum(totals[state] for state in LIVE),
+        "live": sum(totals.values()),
         "ended": ended,
         "day": ended.get(None),
         "hours": [hours.get(hour, {"completed": 0, "other": 0}) for hour in reversed(range(HOURS))],
