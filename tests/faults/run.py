@@ -31,6 +31,7 @@ CLASSES = (
 )  # fmt: skip
 REST_SECONDS = 150.0
 """What may take longest to end: a few attempts, each with a lease that runs out."""
+MOST = 0.95
 POINTS_SECONDS = 20.0
 """How long after the load the remaining faults may still wait for their statement."""
 
@@ -95,8 +96,8 @@ async def run(order: Order, state: Path) -> Outcome:
         outages = Outages(system, lots, order.pause)
         async with _meanwhile(watch.run()):
             with _at_ctrl_c(load.enough):
-                await _suffer(load, points, outages)
-            await _rest(watch)
+                await _suffer(load, points, outages, watch)
+            await _until(lambda: watch.at_rest, REST_SECONDS)
         evidence = _evidence(system, load)
         outcome.reaping_seconds = evidence.reaping_seconds
         outcome.violations = await asyncio.to_thread(audit, evidence)
@@ -112,21 +113,23 @@ async def run(order: Order, state: Path) -> Outcome:
     return outcome
 
 
-async def _suffer(load: Load, points: Points, outages: Outages) -> None:
+async def _suffer(load: Load, points: Points, outages: Outages, watch: Watch) -> None:
     async with _meanwhile(outages.run()), _meanwhile(load.operate()):
         arming = asyncio.create_task(points.run())
         await load.run()
-        # A few statements are rare, and the load makes them.
+        # The last jobs suffer as the first did; and a few statements are rare.
+        await _until(lambda: watch.ended > MOST * load.offered, POINTS_SECONDS)
         await asyncio.wait({arming}, timeout=POINTS_SECONDS)
         arming.cancel()
         await asyncio.gather(arming, return_exceptions=True)
         points.disarm()
 
 
-async def _rest(watch: Watch) -> None:
+async def _until(condition: Callable[[], bool], seconds: float) -> None:
+    """Until it is so, or for so long."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(REST_SECONDS):
-            while not watch.at_rest:  # noqa: ASYNC110 - the database says so, nobody else
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110 - the database says so, nobody else
                 await asyncio.sleep(0.2)
 
 
