@@ -57,6 +57,11 @@ class Load:
             for _ in range(SUBMITTERS):
                 tasks.create_task(self._submit())
 
+    @property
+    def offered(self) -> int:
+        """How many jobs were submitted."""
+        return self._next
+
     def enough(self) -> None:
         """Submit no more."""
         self._jobs = min(self._jobs, self._next)
