@@ -327,6 +327,18 @@ async def test_a_job_is_found_by_both_its_names(stage: Stage) -> None:
     assert await found(status="failed") == []
 
 
+@pytest.mark.parametrize(
+    ("left", "said"), [("90 s", "deadline in 1 m"), ("-5 s", "deadline was "), (None, "no deadline")]
+)
+async def test_the_oldest_waiting_job_stands_against_its_deadline(stage: Stage, left: str | None, said: str) -> None:
+    """How long it has waited, and how long it still may, or since when it may not."""
+    job = await stage.submit()
+    await stage.execute("UPDATE jobs SET run_after = now() - interval '200 s', deadline = now() + %s::interval", left)
+    page = (await get(stage, "/ui/")).text
+    assert said in page
+    assert f'<a href="/ui/jobs/{job["id"]}">3 m 2' in page
+
+
 def test_who_wants_no_page_waits_for_none(stage: Stage) -> None:
     """Pages are imported with the first one: a cold start for Prometheus is spared them."""
     code = "import sys, functions.monitor.main; print('functions.monitor.dashboard.app' in sys.modules)"

@@ -68,7 +68,6 @@ class Dashboard:
             self._route("GET", "/ui/jobs/{id}/evidence/{attempt}/{name}", self.evidence),
             self._route("POST", "/ui/jobs/{id}/{deed}", self.change_job),
             self._route("GET", "/ui/providers", self.providers),
-            self._route("POST", "/ui/{kind}/{name}/{deed}", self.pause_or_resume),
             self._route("GET", "/ui/dead-letters", self.dead_letters),
             self._route("POST", "/ui/dead-letters/replay", self.replay_all),
             self._route("GET", "/ui/dead-letters/{id}", self.dead_letter),
@@ -77,8 +76,8 @@ class Dashboard:
             self._route("POST", "/ui/sign-in", self.signed_in),
             self._route("POST", "/ui/sign-out", self.sign_out),
             self._route("GET", "/ui/static/{name}", self.static),
+            self._route("POST", "/ui/{kind}/{name}/{deed}", self.pause_or_resume),  # last, for it fits many
         ]
-        routes.sort(key=lambda it: it.path.count("{kind}"))
         return Starlette(routes=routes, exception_handlers={HTTPException: _no_page})
 
     def _route(self, method: str, path: str, handler: Handler) -> Route:
