@@ -14,7 +14,7 @@ export PYTHON BROWSER
 RUN := .venv/bin/python -m
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up down clean test lint types bench faults e2e image
+.PHONY: help setup demo up down clean test lint types audit bench faults e2e image
 
 help: ## List these
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ lint: setup ## Check style and which module imports which
 
 types: setup ## Check the types
 	$(RUN) mypy
+
+audit: setup ## Look for known weaknesses of what is locked, and for secrets in the sources
+	@bin/audit
 
 bench: setup ## Measure throughput and latency
 	@$(RUN) benchmarks $(ARGS)

@@ -53,8 +53,13 @@ class Gate:
 
     async def caller(self, request: Request, scope: Scope) -> str:
         """The subject who calls. Raises Problem 401, 403 or 429."""
+        subject, _ = await self.admit(bearer(request), scope)
+        return subject
+
+    async def admit(self, token: str, scope: Scope) -> tuple[str, frozenset[str]]:
+        """The subject of a token, and its scopes. Raises Problem 401, 403 or 429."""
         try:
-            subject, scopes = self._keyring.check(bearer(request))
+            subject, scopes = self._keyring.check(token)
         except InvalidToken as error:
             raise _unauthorized(f"Authorization: {error}") from None
         if scope not in scopes and Scope.ADMIN not in scopes:
@@ -67,4 +72,4 @@ class Gate:
         wait = await self._limiter.wait(f"api:{subject}", self._per_minute)
         if wait:
             raise too_many(wait, f"more than {self._per_minute} requests a minute; wait {wait} s")
-        return subject
+        return subject, scopes

@@ -7,7 +7,6 @@ Busy         too many ask at once; the caller may try again
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import time
@@ -27,20 +26,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from shared import logs, spans
 from shared.db import NOT_MIGRATED, UNAVAILABLE
 from shared.operation import BODY_LIMIT, JSON, Answer, Operation, OperationRoute
+from shared.places import NoPlace, Places
 from shared.tracing import continued, trace_id
 from shared.values import Digits, Text
 
+FIELD_SHOWN = 200
+"""Characters of a field's name that answers and logs repeat: an unknown one may be of any length."""
 PAGE_DEFAULT = 50
 PAGE_LIMIT = 200
 RETRY_AFTER_SECONDS = 2
 AT_ONCE = 200
 """Requests that a process works on, unless it says otherwise. More than any containerConcurrency: where Knative stands
 before us, it holds callers back and adds pods."""
-PLACE_SECONDS = 2.0
-"""How long a request waits for its turn before it is told to come again. Refused at once, callers that come back at
-once would take all the time from those who are in."""
-WAITING = 2000
-"""Requests that may wait so, at some 20 KiB each."""
 
 Handler = Callable[[Request], Awaitable[Response]]
 Model = TypeVar("Model", bound=BaseModel)
@@ -164,10 +161,9 @@ def validate(model: type[Model], body: bytes) -> Model:
 def from_validation(error: ValidationError) -> Problem:
     """What pydantic found wrong, a field a line, without the values."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
-    errors = [
-        {"field": ".".join(map(str, e["loc"])) or "body", "message": e["msg"].removeprefix("Value error, ")}
-        for e in found
-    ]
+    fields = [".".join(map(str, e["loc"]))[:FIELD_SHOWN] or "body" for e in found]
+    messages = [e["msg"].removeprefix("Value error, ") for e in found]
+    errors = [{"field": field, "message": message} for field, message in zip(fields, messages, strict=True)]
     detail = "; ".join(f"{e['field']}: {e['message']}" for e in errors[:20])
     return Problem(422, detail, code="invalid", errors=errors[:20])
 
@@ -237,6 +233,9 @@ async def _answer(handler: Handler, request: Request) -> Response:
             code="not_migrated",
             headers={"Retry-After": str(RETRY_AFTER_SECONDS)},
         ).response()
+    except NoPlace:
+        logs.info("busy")
+        return Busy().response()
     except ClientDisconnect:
         return Response(status_code=400)
     except Exception:  # the last line of defence: the caller learns nothing, the log everything
@@ -283,34 +282,18 @@ class Application(Response):
     def __init__(self, application: ASGIApp, at_once: int) -> None:
         super().__init__()
         self._application = application
-        self._places = asyncio.Semaphore(at_once)
-        self._waiting = 0
+        self._places = Places(at_once)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request that functions-framework took; health is told however many there are."""
         if scope["path"].startswith("/health"):
             return await self._application(scope, receive, send)
-        if not await self._place():
-            logs.info("busy", waiting=self._waiting)
-            return await Busy().response()(scope, receive, send)
         try:
-            await self._application(scope, receive, send)
-        finally:
-            self._places.release()
-
-    async def _place(self) -> bool:
-        if not self._places.locked():
-            return await self._places.acquire()
-        if self._waiting >= WAITING:
-            return False
-        self._waiting += 1
-        try:
-            async with asyncio.timeout(PLACE_SECONDS):
-                return await self._places.acquire()
-        except TimeoutError:
-            return False
-        finally:
-            self._waiting -= 1
+            async with self._places.place():
+                await self._application(scope, receive, send)
+        except NoPlace:
+            logs.info("busy", path=scope["path"])
+            await Busy().response()(scope, receive, send)
 
 
 class Home(BaseModel):

@@ -16,10 +16,14 @@ from shared.http_client import HttpClient
 from shared.lockout import Lockout
 from shared.operation import WORKER, Answer, Body, Operation
 from shared.outbox import Publisher
+from shared.places import Places
 from shared.tokens import Attempt, Keyring
 from shared.valkey_client import Valkey
 
 EVIDENCE_LIMIT = 10 * 1024 * 1024
+UPLOADS_AT_ONCE = 4
+"""Each is held some three times over while it is stored, and a pod has 384 MiB for all."""
+UPLOAD_WAIT_SECONDS = 10.0
 TOTP_REJECTED = "totp_rejected"
 """The failure code by which a worker says that the portal refused its login code."""
 
@@ -37,6 +41,7 @@ HTTP = HttpClient()
 PUBLISHER = Publisher(SETTINGS, DATABASE, HTTP)
 VALKEY = Valkey(SETTINGS)
 LOCKOUT = Lockout(SETTINGS, VALKEY)
+UPLOADS = Places(UPLOADS_AT_ONCE, UPLOAD_WAIT_SECONDS)
 
 
 async def heartbeat(request: Request) -> Response:
@@ -52,10 +57,11 @@ async def heartbeat(request: Request) -> Response:
 async def keep_evidence(request: Request) -> Response:
     """PUT /callbacks/evidence/{name}"""
     token = auth.worker(request, KEYRING)
-    content = await read(request, EVIDENCE_LIMIT)
     name, kind = request.path_params["name"], request.headers.get("content-type", "application/octet-stream")
-    async with DATABASE.connection() as connection:
-        digest = await reports.keep_evidence(connection, token, name, kind, content)
+    async with UPLOADS.place():
+        content = await read(request, EVIDENCE_LIMIT)
+        async with DATABASE.connection() as connection:
+            digest = await reports.keep_evidence(connection, token, name, kind, content)
     return JSONResponse({"name": name, "size": len(content), "sha256": digest}, 201)
 
 

@@ -17,8 +17,13 @@ async def read_figures(connection: Connection) -> tuple[list[dict[str, Any]], di
     """Jobs by provider and state; backlogs."""
     async with connection.cursor(row_factory=dict_row) as cursor:
         jobs = await (await cursor.execute(queries.JOBS)).fetchall()
-        backlog = await (await cursor.execute(queries.BACKLOG)).fetchone()
-    return jobs, backlog or {}
+    return jobs, await read_backlog(connection)
+
+
+async def read_backlog(connection: Connection) -> dict[str, Any]:
+    """What should be empty or young."""
+    async with connection.cursor(row_factory=dict_row) as cursor:
+        return await (await cursor.execute(queries.BACKLOG)).fetchone() or {}
 
 
 async def read_counted(connection: Connection) -> tuple[list[dict[str, Any]], float]:

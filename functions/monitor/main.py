@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from datetime import UTC, datetime
 
@@ -9,7 +10,8 @@ import functions_framework.aio
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, RedirectResponse, Response
+from starlette.routing import Route
 
 from functions.monitor import figures
 from functions.monitor.diagnosis import diagnose
@@ -31,7 +33,7 @@ from shared.config import (
 )
 from shared.db import Database
 from shared.events import PING, not_handled, receive, takes_events
-from shared.http import HOME, Part, Problem, application, home_page, invalid, query, route
+from shared.http import AT_ONCE, Application, Home, Part, Problem, application, home_page, invalid, query, route
 from shared.http_client import HttpClient, Silence
 from shared.operation import Answer, Operation
 from shared.outbox import Publisher
@@ -51,6 +53,7 @@ class Settings(DatabaseSettings, ValkeySettings, TokenSettings, ProviderSettings
     health_report_endpoint: BaseUrl | None = Field(None, validate_default=True, description="where health reports go")
     callback_auth_token: SecretStr = Field(SecretStr(""), description="the bearer token that ORDS expects")
     callback_timeout: float = Field(10, gt=0, le=60, description="seconds ORDS may take to answer")
+    submit_url: BaseUrl | None = Field(None, description="submit_job's address, for who signs in to the dashboard")
 
     @field_validator("health_report_endpoint")
     @classmethod
@@ -73,9 +76,27 @@ OPERATORS = Operators(
 )
 
 
-async def home(_request: Request) -> Response:
-    """GET /"""
-    return home_page("monitor", SETTINGS.k_revision)
+async def home(request: Request) -> Response:
+    """GET /: the dashboard to browsers, who this is to programs"""
+    wants_page = "text/html" in request.headers.get("accept", "")
+    response = RedirectResponse("/ui/", 303) if wants_page else home_page("monitor", SETTINGS.k_revision)
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+@functools.cache
+def _dashboard() -> Response:
+    # With the first page: Prometheus need not wait until pages can be made.
+    from functions.monitor.dashboard.app import Dashboard
+    from functions.monitor.dashboard.submit import SubmitJob
+
+    submit = SubmitJob(HTTP, SETTINGS.submit_url)
+    return Application(Dashboard(GATE, DATABASE, OPERATORS, submit, SETTINGS.providers).app(), AT_ONCE)
+
+
+async def dashboard(_request: Request) -> Response:
+    """GET and POST /ui/..."""
+    return _dashboard()
 
 
 async def status(request: Request) -> Response:
@@ -150,6 +171,10 @@ async def ready() -> None:
 
 
 READ = Scope.MONITOR_READ
+HOME_OR_PAGES = Operation(
+    summary="Who answers here; to browsers the dashboard",
+    answers={200: Answer(Home), 303: Answer(headers=("Location",))},
+)
 TICK = takes_events("Report our health to Oracle, where that is wished", PING)
 STATUS = Operation(summary="Providers, jobs and backlogs", who=READ, answers={200: Answer(Status)})
 METRICS = Operation(
@@ -166,13 +191,14 @@ DIAGNOSIS = Operation(
 )
 APPLICATION = application(
     [
-        route("GET", "/", home, HOME),
+        route("GET", "/", home, HOME_OR_PAGES),
         route("POST", "/", tick, TICK),
         route("GET", "/status", status, STATUS),
         route("GET", "/metrics", metrics, METRICS),
         route("GET", "/browser-services", browser_services, BROWSERS),
         route("GET", "/diagnosis", diagnosis, DIAGNOSIS),
         *OperatorRoutes(GATE, OPERATORS).all(),
+        Route("/ui/{path:path}", dashboard, methods=["GET", "POST"]),
     ],
     ready,
     about=__doc__,

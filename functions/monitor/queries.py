@@ -57,19 +57,20 @@ MIGRATIONS: LiteralString = "SELECT migration_id FROM _yoyo_migration"
 
 # Providers with their pauses, and what runs and waits there.
 PROVIDERS: LiteralString = """
-WITH unfinished AS (
-    SELECT provider, count(*) FILTER (WHERE state <> 'pending')::int AS live,
-        count(*) FILTER (WHERE state = 'pending')::int AS pending,
-        extract(epoch FROM
-            now() - min(run_after) FILTER (WHERE state = 'pending' AND run_after <= now())
-        )::float AS waiting
-    FROM jobs WHERE state IN ('pending', 'provisioning', 'dispatching', 'running') GROUP BY provider
+WITH waiting AS (
+    SELECT provider, count(*)::int AS pending,
+        extract(epoch FROM now() - min(run_after) FILTER (WHERE run_after <= now()))::float AS oldest
+    FROM jobs WHERE state = 'pending' GROUP BY provider
+), busy AS (
+    SELECT provider, count(*)::int AS live FROM jobs
+    WHERE state IN ('provisioning', 'dispatching', 'running') GROUP BY provider
 )
 SELECT p.name, to_jsonb(pauses) AS paused, COALESCE(live, 0) AS live, COALESCE(pending, 0) AS pending,
-    COALESCE(waiting, 0) AS oldest_waiting_seconds
+    COALESCE(oldest, 0) AS oldest_waiting_seconds
 FROM unnest(%(names)s::text[]) AS p (name)
 LEFT JOIN pauses ON pauses.kind = 'provider' AND pauses.name = p.name
-LEFT JOIN unfinished ON unfinished.provider = p.name
+LEFT JOIN waiting ON waiting.provider = p.name
+LEFT JOIN busy ON busy.provider = p.name
 ORDER BY p.name
 """
 

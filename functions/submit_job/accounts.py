@@ -44,8 +44,8 @@ class TokenRequest(BaseModel):
     model_config = ConfigDict(
         json_schema_extra={
             "examples": [
-                {"grant_type": "password", "username": "admin", "password": "secret"},
-                {"grant_type": "client_credentials", "client_id": "ords", "client_secret": "secret"},
+                {"grant_type": "password", "username": "admin", "password": "password"},
+                {"grant_type": "client_credentials", "client_id": "ords", "client_secret": "password"},
             ]
         }
     )

@@ -118,6 +118,8 @@ def _other_image(deployment: Deployment, services: dict[str, Thing], trouble: Tr
 
 def _browser_image(deployment: Deployment) -> Iterator[Finding]:
     image = deployment.config().get("BROWSER_SERVICE_IMAGE", "")
+    if not image:
+        return  # without its ConfigMap, which the check of these says
     pods: Iterable[Thing] = deployment.all("/api/v1", "pods", deployment.browsers).values()
     for trouble in [it for pod in pods for it in _of_pod("browser", pod) if it.reason in PULL]:
         says = f"browsers: {trouble.reason}: {trouble.image} (BROWSER_SERVICE_IMAGE of rpa-config)"

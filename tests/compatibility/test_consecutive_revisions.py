@@ -24,7 +24,7 @@ from demo.play import signed_in
 from local.kustomize import build
 from local.system import MANIFESTS, ROOT, LocalSystem
 
-PREVIOUS = "16329e4465224d6326894f62a0e44a6019550ec2"
+PREVIOUS = "16329e4"
 ALL = frozenset(path.parent.name for path in (ROOT / "functions").glob("*/main.py"))
 HALF = frozenset({"submit_job", "dispatch_job", "reap_idle", "monitor"})
 """Every event, row and token that one function leaves to another crosses from this half to the other or back."""
@@ -44,7 +44,7 @@ def previous() -> Iterator[Path]:
         ["git", "archive", PREVIOUS, "functions", "shared"], cwd=ROOT, check=False, capture_output=True
     )
     if archive.returncode:
-        pytest.skip(f"this checkout's history has no {PREVIOUS[:12]}: git fetch --unshallow")
+        pytest.skip(f"this checkout's history has no {PREVIOUS}: git fetch --unshallow")
     with tempfile.TemporaryDirectory(prefix="rpa-test-previous-") as folder:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as tar:
             tar.extractall(folder, filter="data")

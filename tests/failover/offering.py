@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,6 +57,12 @@ class Running:
     def memory(self) -> int:
         """Bytes that it holds."""
         return int(self.process.memory_info().rss)
+
+    @property
+    def most_memory(self) -> int:
+        """Bytes that it ever held."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
 @contextlib.asynccontextmanager
@@ -108,6 +114,26 @@ async def one_after_another(url: str, requests: Iterator[Request], *, callers: i
     return answers
 
 
+async def all_but_the_end(url: str, requests: Sequence[Request], *, seconds: float) -> list[Answer]:
+    """Requests of which all but the last byte is sent, as far as that is taken within `seconds`; then the rest."""
+    everywhere = asyncio.Event()
+    there = 0
+
+    async def hold() -> None:
+        nonlocal there
+        there += 1
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0 if there == len(requests) else seconds):
+                await everywhere.wait()
+        everywhere.set()
+
+    async def call(request: Request) -> Answer:
+        async with _connection(url) as connection:
+            return await connection.ask(request, hold)
+
+    return await asyncio.gather(*map(call, requests))
+
+
 async def at_a_rate(
     url: str, requests: Iterator[Request], *, rate: float, seconds: float, callers: int
 ) -> list[Answer]:
@@ -140,14 +166,18 @@ class _Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
 
-    async def ask(self, request: Request) -> Answer:
-        """One request and its answer."""
+    async def ask(self, request: Request, before_the_end: Callable[[], Awaitable[None]] | None = None) -> Answer:
+        """One request and its answer; its last byte is sent after `before_the_end`."""
         began = time.monotonic()
         head = (
             f"{request.method} {request.path} HTTP/1.1\r\nHost: function\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {request.token}\r\nContent-Length: {len(request.body)}\r\n\r\n"
         )
-        self._writer.write(head.encode() + request.body)
+        self._writer.write(head.encode() + request.body[:-1])
+        if before_the_end:
+            await self._writer.drain()
+            await before_the_end()
+        self._writer.write(request.body[-1:])
         status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
         body = await self._reader.readexactly(int(headers.get("content-length", 0)))

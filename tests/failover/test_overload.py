@@ -17,7 +17,7 @@ import pytest
 
 from shared.migrate import migrate
 from shared.tokens import Attempt
-from tests.failover.offering import Answer, Request, Running, at_a_rate, one_after_another, running
+from tests.failover.offering import Answer, Request, Running, all_but_the_end, at_a_rate, one_after_another, running
 from tests.failover.servers import Server, servers
 from tests.functions.stage import PASSWORD, Ords, Worker, environment, keyring
 
@@ -29,6 +29,7 @@ MIB = 1024 * 1024
 LIMIT = 384 * MIB
 """What knative/base lets a function have."""
 GROWTH = 128 * MIB
+EVIDENCE_LIMIT = 10 * MIB
 RUNNING = """
 INSERT INTO jobs (content_digest, provider, action, parameters, priority, max_retries, traceparent, created_by, state,
     worker, claimed_at, lease_expires_at)
@@ -132,3 +133,27 @@ async def test_five_times_the_heartbeats(server: Server, settings: dict[str, str
     with psycopg.connect(server.url()) as connection:
         row = connection.execute("SELECT count(*) FROM jobs WHERE state = 'running'").fetchone()
     assert row == (len(running_jobs),)
+
+
+async def test_many_large_files_at_once(server: Server, settings: dict[str, str], tmp_path: Path) -> None:
+    """Evidence of 10 MiB from forty workers at once: each is kept or told to come again, in the memory of a pod."""
+    with psycopg.connect(server.url()) as connection:
+        job_ids = [job_id for (job_id,) in connection.execute(RUNNING)]
+    keys = keyring()
+    uploads = [
+        Request(
+            "/callbacks/evidence/video.bin",
+            keys.issue_worker(Attempt(job_id, 1, "metrofiber"), timedelta(hours=1)),
+            b"x" * EVIDENCE_LIMIT,
+            "PUT",
+        )
+        for job_id in job_ids[:40]
+    ]
+    async with running("callback", settings, tmp_path / "log") as function:
+        answers = await all_but_the_end(function.url, uploads, seconds=3)
+        assert function.most_memory < LIMIT
+    assert {answer.status for answer in answers} <= {201, 503}
+    assert [answer for answer in answers if answer.status == 503 and not told_when(answer)] == []
+    with psycopg.connect(server.url()) as connection:
+        row = connection.execute("SELECT count(*) FROM evidence WHERE length(content) = size").fetchone()
+    assert row == (sum(answer.status == 201 for answer in answers),)

@@ -57,6 +57,16 @@ class Load:
             for _ in range(SUBMITTERS):
                 tasks.create_task(self._submit())
 
+    @property
+    def offered(self) -> int:
+        """How many jobs were submitted."""
+        return self._next
+
+    def enough(self) -> None:
+        """Submit no more."""
+        self._jobs = min(self._jobs, self._next)
+        self._more = lambda: False
+
     async def _submit(self) -> None:
         while self._next < self._jobs or (self._next < 2 * self._jobs and self._more()):
             if self._next - self._ended() >= self._window:

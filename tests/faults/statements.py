@@ -27,6 +27,7 @@ EXECUTED_BY = {
     "monitor": ("PAUSE", "RESUME", "REPLAY", "FORGET", COMMIT),
     "reap-idle": (
         "END_ATTEMPT", "FORGET_BROWSER", "FORGET", "FORGET_JOBS", "FORGET_DEAD_LETTERS", "FORGET_STEPS", "KEEP", "DROP",
+        "FOUND", "ADD_UP",
         "NAME_MISSING", "GIVE_UP", "WARM", COMMIT,
     ),
 }  # fmt: skip

@@ -58,7 +58,11 @@ class FaultySystem(LocalSystem):
         (self.faults / "lots.json").write_text(json.dumps(drawn))
 
     async def _start_outside(
-        self, addresses: Mapping[str, str], secrets: Mapping[str, str], known: Iterable[Account]
+        self,
+        addresses: Mapping[str, str],
+        secrets: Mapping[str, str],
+        known: Iterable[Account],
+        _config: Mapping[str, str],
     ) -> None:
         own = {"BROWSER_NODE_TOKEN": secrets["node_token"], "RPA_FAULTS": str(self.faults)}
         await self._run(NODE, "tests.faults.node", addresses, own)

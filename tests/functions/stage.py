@@ -181,6 +181,8 @@ class Ords:
     keys: list[str] = field(default_factory=list)
     """Each try's Idempotency-Key."""
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    """Of its answers."""
     seconds: float = 0
     """How long an answer takes."""
 
@@ -193,7 +195,7 @@ class Ords:
             await asyncio.sleep(self.seconds)
             if self.status == 200:
                 self.reports.append(await request.json())
-            return Response(status_code=self.status)
+            return Response(status_code=self.status, headers=self.headers)
 
         return Starlette(routes=[Route("/report", report, methods=["POST"])])
 
@@ -201,7 +203,7 @@ class Ords:
         """As at the start."""
         self.reports.clear()
         self.keys.clear()
-        self.status, self.seconds = 200, 0
+        self.status, self.headers, self.seconds = 200, {}, 0
 
 
 @dataclass
@@ -265,10 +267,11 @@ class Stage:
             counterpart.reset()
 
     async def contents(self) -> dict[str, list[str]]:
-        """All rows of all tables, to compare with those of another time."""
+        """All rows of all tables but the figures', which count every round, to compare with those of another time."""
         return {
             table: [row["r"] for row in await self.rows(f"SELECT t::text AS r FROM {table} t ORDER BY r")]  # noqa: S608 - our names
             for table in await self._tables()
+            if table not in ("figures", "observations")
         }
 
     async def _tables(self) -> list[str]:

@@ -74,7 +74,7 @@ async def waiting(stage: Stage) -> list[int]:
 ids = st.one_of(st.integers(0, 6), st.integers(-1, 2**64), st.none(), st.text(max_size=3))
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=250, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     function=st.sampled_from(sorted(EVENTS)),
     kind=st.sampled_from(TYPES),

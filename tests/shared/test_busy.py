@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from shared.http import AT_ONCE, PLACE_SECONDS, WAITING, application, route
+from shared.http import AT_ONCE, application, route
+from shared.places import PLACE_SECONDS, WAITING
 from tests.serving import eventually
 
 
