@@ -8,6 +8,7 @@ from typing import LiteralString
 from psycopg.rows import args_row
 
 from functions.reap_idle import queries
+from functions.reap_idle.again import Again
 from shared.config import LeaseSettings
 from shared.db import Connection
 from shared.events import Doorbell, Type
@@ -81,12 +82,17 @@ async def unsent(connection: Connection) -> list[Doorbell]:
     return await _bells(connection, queries.UNSENT, limit=PAGE, older=LOST_SECONDS)
 
 
-async def forgotten(connection: Connection, providers: Sequence[str], *, reports: bool) -> list[Doorbell]:
+async def forgotten(connection: Connection, providers: Sequence[str], again: Again, *, reports: bool) -> list[Doorbell]:
     """Events to send again, because what they announce was not acted on."""
     due = await _bells(connection, queries.DUE, providers=list(providers))
-    undispatched = await _bells(connection, queries.UNDISPATCHED, limit=PAGE, older=LOST_SECONDS)
-    unreported = await _bells(connection, queries.UNREPORTED, limit=PAGE, older=LOST_SECONDS) if reports else []
-    return [*due, *undispatched, *unreported]
+    undispatched = await _aged(connection, queries.UNDISPATCHED)
+    unreported = await _aged(connection, queries.UNREPORTED) if reports else []
+    return [*due, *again.due([*undispatched, *unreported])]
+
+
+async def _aged(connection: Connection, statement: LiteralString) -> list[tuple[Doorbell, float]]:
+    values = {"limit": PAGE, "older": LOST_SECONDS}
+    return [(_bell(*row), age) async for *row, age in await connection.execute(statement, values)]
 
 
 async def _bells(connection: Connection, statement: LiteralString, **values: object) -> list[Doorbell]:

@@ -34,14 +34,16 @@ WHERE NOT EXISTS (SELECT FROM pauses WHERE kind = 'provider' AND pauses.name = p
 
 # Ready browsers that no worker has taken, longer than an event takes to arrive.
 UNDISPATCHED: LiteralString = """
-SELECT 'rpa.browser.ready.v1', j.id, j.attempt, j.traceparent FROM jobs j
+SELECT 'rpa.browser.ready.v1', j.id, j.attempt, j.traceparent, extract(epoch FROM now() - j.updated_at)::float
+FROM jobs j
 WHERE j.state = 'dispatching' AND j.worker IS NULL AND j.updated_at < now() - make_interval(secs => %(older)s)
 ORDER BY j.lease_expires_at LIMIT %(limit)s
 """
 
 # Finished jobs whose report is due.
 UNREPORTED: LiteralString = """
-SELECT 'rpa.job.finished.v1', id, attempt, traceparent FROM jobs
+SELECT 'rpa.job.finished.v1', id, attempt, traceparent, extract(epoch FROM now() - finished_at)::float
+FROM jobs
 WHERE finished_at < now() - make_interval(secs => %(older)s) AND reported_at IS NULL
   AND (report_due IS NULL OR report_due <= now())
 ORDER BY report_due NULLS FIRST LIMIT %(limit)s

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Sequence
 
 from functions.reap_idle import late, queries
+from functions.reap_idle.again import Again
 from functions.reap_idle.reconcile import Reconciled, reconcile_if_possible
 from shared import logs
 from shared.browsers import Browsers
@@ -45,6 +46,7 @@ class Reaper:
         self._retention_days = retention_days
         self._one_at_a_time = asyncio.Lock()
         self._begun = 0
+        self._again = Again()
 
     async def __call__(self) -> None:
         """Reap. A round that begins after this call will do: however many ticks come at once, two rounds do for all."""
@@ -64,7 +66,7 @@ class Reaper:
             missed = await late.miss_deadlines(connection, self._leases)
             browsers = await reconcile_if_possible(connection, self._browsers, self._pool, self._leases)
             unsent = await late.unsent(connection)
-            forgotten = await late.forgotten(connection, self._providers, reports=self._reports)
+            forgotten = await late.forgotten(connection, self._providers, self._again, reports=self._reports)
             await self._forget(connection)
             await self._add_up(connection, browsers)
         lost = browsers.lost if browsers else []
