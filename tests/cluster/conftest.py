@@ -15,6 +15,7 @@ from shared.browsers.kubernetes import KubernetesBrowsers
 from shared.config import BrowserSettings, load
 from tests.cluster.cluster import Cluster, Connect
 from tests.cluster.forwarder import Forwarder
+from tests.cluster.knative import System, installed
 from tests.serving import serving
 
 BROWSER_IMAGE = os.environ.get("BROWSER_SERVICE_IMAGE", "dev.local/rpa-browser:1")
@@ -80,3 +81,10 @@ async def way() -> AsyncIterator[Forwarder]:
 def spec() -> BrowserSpec:
     """A browser that nobody else asks for."""
     return BrowserSpec(f"rpa-browser-{secrets.token_hex(4)}-1", f"/{secrets.token_urlsafe(24)}", 300, 7, 1)
+
+
+@pytest.fixture(scope="session")
+async def system() -> AsyncIterator[System]:
+    """The whole system, installed once."""
+    async with installed() as running:
+        yield running

@@ -1,6 +1,7 @@
 """The whole system on real Knative: the demo's jobs from zero, and whatever may be killed is killed.
 
-One installation serves all tests of this module, in this order.
+One installation serves all tests of this module, in this order, and those of test_whole_system_doctor after it: a
+namespace whose pods may take minutes to end takes minutes to go, and is in the way of the next.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ from tests.cluster.knative import (
     System,
     errors,
     functions_at_zero,
-    installed,
     no_browser_left,
 )
 from tests.cluster.kube import items, kill, kubectl, pods, until
@@ -42,12 +42,6 @@ pytestmark = pytest.mark.timeout(400)
 
 HOLD = {"hold_seconds": 8}
 LETTERS = "SELECT event_type, destination, reason FROM dead_letters"
-
-
-@pytest.fixture(scope="module")
-async def system() -> AsyncIterator[System]:
-    async with installed() as running:
-        yield running
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,6 @@
 """`kn rpa` on the cluster: its doctor names what was broken on purpose, and the command that mends it does.
 
-One installation serves all tests of this module; each leaves it whole.
+On the installation that test_whole_system leaves; each test leaves it whole.
 """
 
 from __future__ import annotations
@@ -8,26 +8,19 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.cluster.knative import BROWSERS, NAMESPACE, OVERLAY, ROOT, System, installed
+from tests.cluster.knative import BROWSERS, NAMESPACE, OVERLAY, ROOT, System
 from tests.cluster.kube import until
 
 pytestmark = pytest.mark.timeout(400)
 
 WELL = ("good", "warning")
 MENDED_SECONDS = 120
-
-
-@pytest.fixture(scope="module")
-async def system() -> AsyncIterator[System]:
-    async with installed() as running:
-        yield running
 
 
 async def shell(command: str) -> tuple[int, str]:
