@@ -291,8 +291,10 @@ async def test_a_wrong_password_begins_no_session(stage: Stage) -> None:
     assert answer.status_code == 403
 
 
-async def test_without_stores_pages_say_so(database_url: str, valkey_settings: dict[str, str], tmp_path: Path) -> None:
-    """Without Valkey all but the queues; without PostgreSQL a page that says so; and what setting is missing."""
+async def test_without_stores_pages_say_so(
+    database_url: str, valkey_settings: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without Valkey all but the queues; without PostgreSQL a page and a line that say so; what setting is missing."""
     nowhere = {"VALKEY_HOST": "127.0.0.1", "VALKEY_PORT": "1"}
     async with open_stage(database_url, nowhere, tmp_path / "p") as dark:
         for path in ("/ui/", "/ui/providers"):
@@ -304,6 +306,7 @@ async def test_without_stores_pages_say_so(database_url: str, valkey_settings: d
     async with open_stage(database_url, valkey_settings, tmp_path / "p", DATABASE_URL=gone) as dark:
         page = await get(dark, "/ui/")
         assert (page.status_code, "the database does not answer" in page.text) == (503, True)
+        assert "database unavailable" in "".join(capsys.readouterr())
         assert page.headers["content-type"].startswith("text/html")
 
 
