@@ -44,9 +44,10 @@ def same_attempt(token: Attempt, job_id: int, attempt: int) -> None:
 
 
 class Gate:
-    """Lets people and programs in who have the scope and do not ask too often."""
+    """Lets people and programs into a function who have the scope and do not ask it too often."""
 
-    def __init__(self, keyring: Keyring, limiter: RateLimiter, per_minute: int) -> None:
+    def __init__(self, function: str, keyring: Keyring, limiter: RateLimiter, per_minute: int) -> None:
+        self._function = function
         self._keyring = keyring
         self._limiter = limiter
         self._per_minute = per_minute
@@ -69,7 +70,7 @@ class Gate:
                 code="insufficient_scope",
                 headers={"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{scope.value}"'},
             )
-        wait = await self._limiter.wait(f"api:{subject}", self._per_minute)
+        wait = await self._limiter.wait(f"api:{self._function}:{subject}", self._per_minute)
         if wait:
             raise too_many(wait, f"more than {self._per_minute} requests a minute; wait {wait} s")
         return subject, scopes

@@ -56,9 +56,19 @@ class HttpClient:
         self._end: End | None = None
 
     async def call(
-        self, method: str, url: str, *, seconds: float, headers: Mapping[str, str] | None = None, **content: Any
+        self,
+        method: str,
+        url: str,
+        *,
+        seconds: float,
+        headers: Mapping[str, str] | None = None,
+        limit: int = ANSWER_LIMIT,
+        **content: Any,
     ) -> Answer:
-        """One request, in a bounded time; `json=` or `data=` is its body, `params=` its query. Raises Silence."""
+        """One request, in a bounded time; `json=` or `data=` is its body, `params=` its query. Raises Silence.
+
+        An answer of more than `limit` bytes has none.
+        """
         import aiohttp
 
         try:
@@ -66,7 +76,7 @@ class HttpClient:
                 asyncio.timeout(seconds),
                 self._opened().request(method, url, headers=headers, allow_redirects=False, **content) as response,
             ):
-                return Answer(response.status, await _bounded(response.content))
+                return Answer(response.status, await _bounded(response.content, limit))
         except aiohttp.ClientConnectorError as error:
             raise NotHeard(type(error).__name__) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -91,10 +101,10 @@ class HttpClient:
             self._session = None
 
 
-async def _bounded(content: aiohttp.StreamReader) -> bytes:
+async def _bounded(content: aiohttp.StreamReader, limit: int) -> bytes:
     body = bytearray()
     async for chunk in content.iter_any():
         body += chunk
-        if len(body) > ANSWER_LIMIT:
+        if len(body) > limit:
             return b""  # whatever that is, it is no answer of a neighbour's
     return bytes(body)

@@ -11,7 +11,7 @@ import psycopg
 
 from functions.monitor import queries
 from shared.config import DatabaseSettings
-from shared.db import NOT_MIGRATED, Connection
+from shared.db import NOT_MIGRATED, Connection, address
 from shared.http import Unavailable
 from shared.migrate import names
 from shared.valkey_client import Valkey
@@ -35,7 +35,7 @@ async def diagnose(settings: DatabaseSettings, valkey: Valkey) -> dict[str, Any]
 
 async def _database(settings: DatabaseSettings) -> dict[str, Any]:
     # A connection of its own: a pool would only say that it waited in vain.
-    url = settings.database_url.get_secret_value()
+    url = address(settings.database_url.get_secret_value())
     try:
         async with await psycopg.AsyncConnection.connect(
             url, autocommit=True, connect_timeout=CONNECT_SECONDS, options="-c statement_timeout=5s"

@@ -70,7 +70,7 @@ DATABASE = Database(SETTINGS)
 VALKEY = Valkey(SETTINGS)
 HTTP = HttpClient()
 LIMITER = RateLimiter(VALKEY)
-GATE = Gate(Keyring(SETTINGS), LIMITER, PER_MINUTE)
+GATE = Gate("monitor", Keyring(SETTINGS), LIMITER, PER_MINUTE)
 OPERATORS = Operators(
     DATABASE, VALKEY, Publisher(SETTINGS, DATABASE, HTTP), SETTINGS.providers, SETTINGS.totp_min_validity
 )

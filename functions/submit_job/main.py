@@ -75,7 +75,7 @@ HTTP = HttpClient()
 PUBLISHER = Publisher(SETTINGS, DATABASE, HTTP)
 KEYRING = Keyring(SETTINGS)
 LIMITER = RateLimiter(VALKEY)
-GATE = Gate(KEYRING, LIMITER, SETTINGS.rate_limit_per_minute)
+GATE = Gate("submit_job", KEYRING, LIMITER, SETTINGS.rate_limit_per_minute)
 ADMIN = Client(secret=SETTINGS.admin_password, scopes=tuple(Scope))
 ACCOUNTS = Accounts(
     {**SETTINGS.api_clients, SETTINGS.admin_username: ADMIN},

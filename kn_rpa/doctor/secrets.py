@@ -57,7 +57,7 @@ def _needed(deployment: Deployment) -> dict[str, set[str]]:
         for container in service["spec"]["template"]["spec"]["containers"]:
             for reference in _references(container):
                 needed.setdefault(reference["name"], set()).add(reference["key"])
-    seeds = {f"{account}_TOTP_SECRET" for account in _accounts(deployment.config("rpa-providers"))}
+    seeds = {f"{account}_TOTP_SECRET" for account in accounts_with_codes(deployment.config("rpa-providers"))}
     return needed | ({SEEDS: seeds} if seeds else {})
 
 
@@ -68,18 +68,20 @@ def _references(container: Thing) -> Iterator[Thing]:
             yield reference
 
 
-def _accounts(providers: Mapping[str, str]) -> Iterator[str]:
+def accounts_with_codes(providers: Mapping[str, str]) -> Iterator[str]:
     """Accounts that need login codes, as 21-providers.yaml has them."""
     import yaml
 
     for file, text in providers.items():
         try:
             entry = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, RecursionError):
             continue  # the function that reads it says so
         if isinstance(entry, dict) and entry.get("totp", "none") != "none":
             default = file.removesuffix(".yaml").upper().replace("-", "_")
-            yield from (it["credentials"] for it in entry.get("accounts", [{"credentials": default}]))
+            accounts = entry.get("accounts", [{"credentials": default}])
+            known = [it for it in accounts if isinstance(it, dict)] if isinstance(accounts, list) else []
+            yield from (str(it["credentials"]) for it in known if "credentials" in it)
 
 
 def check_config(deployment: Deployment) -> Iterator[Finding]:

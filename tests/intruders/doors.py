@@ -19,8 +19,6 @@ HOUR = timedelta(hours=1)
 HEALTH = {("GET", "/health"), ("GET", "/health/live"), ("GET", "/health/ready"), ("GET", "/openapi.json")}
 OPEN = {("submit_job", "GET", "/"), ("submit_job", "POST", "/auth/token"), ("monitor", "GET", "/")}
 """Beside the health routes: these say who they are, or make tokens."""
-PAGES = "/ui/{path:path}"
-"""The dashboard's, which has sessions: see tests/dashboard."""
 EVENTS = {"provision_browser", "dispatch_job", "notify", "reap_idle", "monitor"}
 """Whose POST / takes events, which have no token: see test_events."""
 
@@ -87,7 +85,7 @@ def is_open(function: str, method: str, path: str) -> bool:
     method = "GET" if method == "HEAD" else method
     event = (method, path) == ("POST", "/") and function in EVENTS
     page = function == "monitor" and path.startswith("/ui/")  # for people with a cookie: see tests/dashboard
-    return event or page or (method, path) in HEALTH or (function, method, path) in OPEN or path == PAGES
+    return event or page or (method, path) in HEALTH or (function, method, path) in OPEN
 
 
 def doors(stage: Stage) -> list[Door]:

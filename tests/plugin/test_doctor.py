@@ -10,6 +10,7 @@ import yaml
 
 from kn_rpa.doctor import expected
 from kn_rpa.doctor.finding import Mark
+from kn_rpa.doctor.secrets import accounts_with_codes
 from kn_rpa.doctor.stores import clock_findings
 from local.kustomize import build
 from local.manifests import Manifests
@@ -100,6 +101,25 @@ async def test_a_schema_that_is_behind_is_named(
 def test_clocks_that_differ_are_named(ahead: dict[str, float], off_here: float, marks: list[Mark]) -> None:
     """A store's against the functions' is broken; this machine's alone may be this machine's fault."""
     assert [it.mark for it in clock_findings(ahead, off_here)] == marks
+
+
+@pytest.mark.parametrize(
+    ("entry", "accounts"),
+    [
+        ("totp: on_request", ["MINE"]),
+        ("totp: on_request\naccounts: [{credentials: A}, {credentials: B}]", ["A", "B"]),
+        ("totp: none", []),
+        ("totp: on_request\naccounts:", []),
+        ("totp: on_request\naccounts: [A, {max_sessions: 1}]", []),
+        ("since: 2026-02-30", []),
+        ("[" * 5000, []),
+        ("a: b: c", []),
+    ],
+    ids=lambda it: str(it)[:40],
+)
+def test_accounts_are_found_in_entries_of_any_kind(entry: str, accounts: list[str]) -> None:
+    """An entry that is wrong is what it was called for: it goes on."""
+    assert list(accounts_with_codes({"mine.yaml": entry})) == accounts
 
 
 def test_it_expects_what_the_manifests_have() -> None:

@@ -20,6 +20,7 @@ from functions.monitor.dashboard.session import Session, SignedOut
 from functions.monitor.dashboard.submit import SubmitJob
 from functions.monitor.dashboard.views import Wish
 from functions.monitor.operators import Operators
+from shared import logs
 from shared.auth import Gate
 from shared.db import UNAVAILABLE, Database
 from shared.http import Handler, Problem, Unavailable, route
@@ -90,8 +91,10 @@ class Dashboard:
                 back = request.url.path + query if request.method == "GET" else session.HOME
                 return _to(f"/ui/sign-in?{urlencode({'next': back})}")
             except Problem as problem:
+                logs.info("refused", status=problem.status, detail=problem.detail)
                 return _problem(problem)
-            except UNAVAILABLE:
+            except UNAVAILABLE as error:
+                logs.warning("database unavailable", reason=type(error).__name__)
                 return _problem(Unavailable("the database"))
 
         return route(method, path, answer, PAGE)
