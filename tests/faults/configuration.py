@@ -1,4 +1,4 @@
-"""The settings of a faulty system: short leases, a tick each five seconds, portals of every kind."""
+"""The settings of a faulty system: short leases, a tick every other second, portals of every kind."""
 
 from __future__ import annotations
 
@@ -83,4 +83,4 @@ def overrides(folder: Path, python_path: str) -> dict[str, dict[str, str]]:
     }
 
 
-SCHEDULES = {"reap-idle": "*/5 * * * * *", "monitor": "*/10 * * * * *"}
+SCHEDULES = {"reap-idle": "*/2 * * * * *", "monitor": "*/10 * * * * *"}
