@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,8 @@ class Logs:
     @contextlib.asynccontextmanager
     async def kept(self) -> AsyncIterator[Path]:
         """The folder that they go to."""
-        self._folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(self._folder, ignore_errors=True)  # those of a run before say nothing of this one
+        self._folder.mkdir(parents=True)
         watching = asyncio.create_task(self._watch())
         try:
             yield self._folder
