@@ -20,6 +20,7 @@ from tests.cluster.kube import until
 pytestmark = pytest.mark.timeout(400)
 
 WELL = ("good", "warning")
+FIRST_SECONDS = 45
 MENDED_SECONDS = 120
 
 
@@ -108,9 +109,21 @@ async def test_a_whole_deployment_is_well(system: System) -> None:  # noqa: ARG0
     assert (code, list(dict.fromkeys(it["part"] for it in findings))) == (0, parts.split())
 
 
+async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: ARG001
+    """From nothing but the cluster: address, name and password are found there."""
+    code, said = await shell("kn rpa job submit metrofiber validation -p circuit=KN-1 --watch -n rpa")
+    assert code == 0, said
+    lines = said.splitlines()
+    assert lines[0].startswith("Job ")
+    assert "completed after" in lines[-1]
+
+
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 async def test_what_is_broken_is_named_and_mended(system: System, fault: Fault) -> None:  # noqa: ARG001
-    """One part at a time: the doctor says which, and after the one command that it gives all is well."""
+    """One part at a time: the doctor says which, and after the command that it gives all is well.
+
+    Knative may look at SinkBindings before it knows of a new broker; then the doctor says so, and how to mend that.
+    """
     broke, said = await shell(fault.breaks)
     assert broke == 0, said
     named = await until(lambda: _named(fault), within=60)
@@ -129,9 +142,15 @@ async def _named(fault: Fault) -> dict[str, Any] | None:
 
 
 async def all_well() -> None:
-    """Wait until the doctor finds nothing."""
-    code, findings = await doctor(wait=MENDED_SECONDS)
-    assert [it for it in findings if it["state"] not in WELL] == []
+    """Wait until the doctor finds nothing; what it still finds after a while is mended as it says, once."""
+    for patience in (FIRST_SECONDS, MENDED_SECONDS):
+        code, findings = await doctor(wait=patience)
+        broken = [it for it in findings if it["state"] not in WELL]
+        for rebind in {it["mend"] for it in broken if "sinkbinding" in (it["mend"] or "")}:
+            assert (await shell(rebind))[0] == 0
+        if not broken:
+            break
+    assert broken == []
     assert code == 0
 
 
@@ -161,12 +180,3 @@ async def test_a_database_that_is_gone_comes_back_and_is_migrated(system: System
 async def _first_bad(part: str) -> dict[str, Any] | None:
     _, findings = await doctor()
     return next((it for it in findings if it["part"] == part and it["state"] == "bad"), None)
-
-
-async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: ARG001
-    """From nothing but the cluster: address, name and password are found there."""
-    code, said = await shell("kn rpa job submit metrofiber validation -p circuit=KN-1 --watch -n rpa")
-    assert code == 0, said
-    lines = said.splitlines()
-    assert lines[0].startswith("Job ")
-    assert "completed after" in lines[-1]
