@@ -19,7 +19,7 @@ from tests.functions.stage import Stage
 from tests.functions.test_totp import ask, running
 from tests.serving import eventually
 
-SLOW_PERIOD = 12
+SLOW_PERIOD = 8
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +40,7 @@ async def group(one_group: Group) -> Group:
 @pytest.fixture
 async def slow(group: Group, database_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
     """Time steps long enough for several requests in one."""
-    async with portal(database_url, group.settings, tmp_path / "p", period=SLOW_PERIOD, TOTP_MAX_WAIT="13") as stage:
+    async with portal(database_url, group.settings, tmp_path / "p", period=SLOW_PERIOD, TOTP_MAX_WAIT="9") as stage:
         yield stage
 
 
