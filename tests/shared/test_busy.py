@@ -14,8 +14,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from shared.http import AT_ONCE, application, route
+from shared.operation import Answer, Operation
 from shared.places import PLACE_SECONDS, WAITING
 from tests.serving import eventually
+
+WORK = Operation(summary="Work", answers={204: Answer()})
 
 
 class Function:
@@ -24,7 +27,7 @@ class Function:
     def __init__(self) -> None:
         self.begun = 0
         self.go = asyncio.Event()
-        answer = application([route("GET", "/", self._work)], self._ready)
+        answer = application([route("GET", "/", self._work, WORK)], self._ready, about="worker: works")
 
         async def take(_request: Request) -> Response:
             return answer
