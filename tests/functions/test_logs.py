@@ -6,20 +6,16 @@ import asyncio
 import base64
 import io
 import json
-import logging
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
 
-from shared.logs import JsonLines
 from tests.functions.refusals import unchanged
 from tests.functions.stage import (
     CLIENT_SECRET,
@@ -37,19 +33,6 @@ from tests.serving import eventually, reachable, serving
 
 TRACE_ID = "0123456789abcdef" * 2
 TRACE = {"traceparent": f"00-{TRACE_ID}-{'b' * 16}-01"}
-
-
-@pytest.fixture
-def written(stage: Stage) -> Iterator[io.StringIO]:  # noqa: ARG001 - whose functions set up logging
-    """What all functions write while a test runs."""
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines("stage"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger("rpa").setLevel("DEBUG")
-    yield stream
-    logging.getLogger("rpa").setLevel("INFO")
-    logging.getLogger().removeHandler(handler)
 
 
 def lines(written: io.StringIO) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ from functions.monitor.operators import Operators
 from shared import logs
 from shared.auth import Gate
 from shared.db import UNAVAILABLE, Database
-from shared.http import Handler, Problem, Unavailable, route
+from shared.http import Handler, Problem, Unavailable, route, uploaded
 from shared.jobs import State
 from shared.operation import Answer, Operation
 from shared.providers import Provider
@@ -126,18 +126,13 @@ class Dashboard:
         return await self._show(request, "job", here, browser=provider is None or provider.browser, **found)
 
     async def evidence(self, request: Request) -> Response:
-        """A file that a worker left: data, never a page of ours."""
+        """A file that a worker left."""
         await session.of(request, self._gate, Scope.JOBS_READ)
         name, attempt = request.path_params["name"], _number(request, "attempt")
         content, kind, digest = await views.file(self._database, _number(request), attempt, name)
-        headers = {
-            "ETag": f'"{digest}"',
-            "Cache-Control": "private, max-age=3600",
-            "X-Content-Type-Options": "nosniff",
-            "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
-            "Content-Disposition": "inline" if kind.startswith("image/") else "attachment",
-        }
-        return Response(content, media_type=kind, headers=headers)
+        response = uploaded(content, kind, digest)
+        response.headers["Cache-Control"] = "private, max-age=3600"
+        return response
 
     async def providers(self, request: Request) -> Response:
         """Providers and accounts."""
