@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import secrets
 import signal
@@ -56,11 +57,17 @@ class Service:
 
     async def end(self) -> tuple[int, str]:
         """Its exit code and what it wrote."""
-        # Playwright may miss that a browser ended at once, and then waits its 30 s for it.
-        async with asyncio.timeout(45):
-            _, said = await self.process.communicate()
-        assert self.process.returncode is not None
-        return self.process.returncode, said.decode()
+        assert self.process.stderr is not None
+        said = bytearray()
+        try:
+            async with asyncio.timeout(45):
+                async for line in self.process.stderr:
+                    said += line
+                code = await self.process.wait()
+        except TimeoutError:
+            family = psutil.Process(self.process.pid).children(recursive=True)
+            raise AssertionError(f"it still runs with {family} and said {said.decode()!r}") from None
+        return code, said.decode()
 
     @property
     def reason(self) -> str:
@@ -92,16 +99,15 @@ async def serving(folder: Path, **changes: str) -> AsyncIterator[Service]:
         stderr=asyncio.subprocess.PIPE,
         preexec_fn=_adopt_orphans,
     )
-    children: list[psutil.Process] = []
     try:
         yield Service(process, folder, port, f"http://127.0.0.1:{health}/health", path)
-        if process.returncode is None:
-            children = psutil.Process(process.pid).children(recursive=True)
     finally:
         if process.returncode is None:
+            children = psutil.Process(process.pid).children(recursive=True)
             process.kill()
-        for child in children:
-            child.kill()
+            for child in children:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    child.kill()
         await process.wait()
 
 
@@ -132,8 +138,9 @@ async def test_a_browser_that_dies_is_a_bad_end(tmp_path: Path) -> None:
     async with serving(tmp_path) as service:
         await service.ready()
         for process in psutil.Process(service.process.pid).children(recursive=True):
-            if process.name() in ("firefox-esr", "firefox"):
-                process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # they come and go
+                if process.name() in ("firefox-esr", "firefox"):
+                    process.kill()
         code, _ = await service.end()
         assert code == 1
         assert service.reason == "its browser died"

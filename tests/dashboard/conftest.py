@@ -26,7 +26,7 @@ DESK = {"width": 1280, "height": 860}
 Visit = Callable[..., Awaitable[Page]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def system() -> AsyncIterator[LocalSystem]:
     """All of it, wired by the manifests."""
     with tempfile.TemporaryDirectory(prefix="rpa-test-dashboard-") as state:
@@ -34,7 +34,7 @@ async def system() -> AsyncIterator[LocalSystem]:
             yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def done(system: LocalSystem) -> int:
     """A job that is completed, with its evidence."""
     async with signed_in(system.env) as api, asyncio.timeout(120):
@@ -58,7 +58,7 @@ async def database(system: LocalSystem) -> AsyncIterator[psycopg.AsyncConnection
         yield connection
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 async def browsers(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[dict[str, Browser]]:
     """One for people who like it light, one for those who like it dark."""
     options = launch_options(tmp_path_factory.mktemp("browser"), "/")
