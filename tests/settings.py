@@ -1,6 +1,6 @@
 """Every setting of every function, as the functions declare it.
 
-`python -m tests.settings` writes the table of docs/operations.md anew.
+`python -m tests.settings` writes the table of docs/reference/settings.md anew.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from local.manifests import Manifests
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "knative" / "base"
-GUIDE = ROOT / "docs" / "operations.md"
+GUIDE = ROOT / "docs" / "reference" / "settings.md"
 TABLE = re.compile(r"(<!-- settings -->\n).*?(<!-- end of settings -->)", re.DOTALL)
 SECRETS = {
     "rpa-database": {"DATABASE_URL": "postgresql://nowhere/rpa"},
