@@ -38,7 +38,8 @@ from shared.config import (
     load,
 )
 from shared.db import Database
-from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route, uploaded
+from shared.evidence import download, find
+from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route
 from shared.http_client import HttpClient
 from shared.operation import Answer, Body, Operation
 from shared.outbox import Publisher
@@ -196,9 +197,7 @@ async def evidence(request: Request) -> Response:
     """GET /jobs/{id}/evidence/{name}"""
     await GATE.caller(request, Scope.JOBS_READ)
     attempt = query(request, EvidenceQuery).attempt
-    async with DATABASE.connection() as connection:
-        content, kind, digest = await store.evidence(connection, _job_id(request), request.path_params["name"], attempt)
-    return uploaded(content, kind, digest)
+    return download(DATABASE, await find(DATABASE, _job_id(request), request.path_params["name"], attempt))
 
 
 async def home(_request: Request) -> Response:

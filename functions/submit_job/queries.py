@@ -128,10 +128,3 @@ RETRY_OF: LiteralString = "SELECT id FROM jobs WHERE retry_of = %(id)s"
 
 # Where a job stands.
 STANDING: LiteralString = "SELECT state, attempt FROM jobs WHERE id = %(id)s"
-
-# A file of a job, the newest attempt's unless one is named.
-EVIDENCE: LiteralString = """
-SELECT content, content_type, encode(sha256, 'hex') FROM evidence
-WHERE job_id = %(id)s AND name = %(name)s AND (%(attempt)s::int IS NULL OR attempt = %(attempt)s)
-ORDER BY attempt DESC LIMIT 1
-"""

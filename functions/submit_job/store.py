@@ -153,12 +153,3 @@ async def retry(
         return int(again[0]), []
     state, _ = await _standing(connection, job_id)
     raise Problem(409, f"job {job_id} is {state}; only failed or cancelled jobs can be retried", code="not_retryable")
-
-
-async def evidence(connection: Connection, job_id: int, name: str, attempt: int | None) -> tuple[bytes, str, str]:
-    """A file: content, content type, SHA-256. Raises Problem 404."""
-    values = {"id": job_id, "name": name, "attempt": attempt}
-    row = None if "\0" in name else await (await connection.execute(queries.EVIDENCE, values)).fetchone()
-    if row is None:
-        raise Problem(404, f"name: job {job_id} has no evidence of this name", code="unknown_evidence")
-    return row[0], row[1], row[2]
