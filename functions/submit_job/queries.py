@@ -53,6 +53,11 @@ FROM jobs j WHERE j.external_job_id = ANY(%(external_job_ids)s) AND j.retry_of I
 """
 )
 
+# Which external ids stand for a job.
+IDS_TAKEN: LiteralString = (
+    "SELECT external_job_id FROM jobs WHERE external_job_id = ANY(%(external_job_ids)s) AND retry_of IS NULL"
+)
+
 # One job.
 GET: LiteralString = "SELECT " + _COLUMNS + ", " + _EVIDENCE + " FROM jobs j WHERE j.id = %(id)s"
 

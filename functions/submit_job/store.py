@@ -53,6 +53,12 @@ async def submit(
     return answers, [Doorbell(Type.JOB_SUBMITTED, job.id, 1, traceparent) for job in made]
 
 
+async def submitted_before(connection: Connection, external_job_ids: Sequence[str]) -> set[str]:
+    """Those of these ids that stand for a job."""
+    values = {"external_job_ids": list(external_job_ids)}
+    return {row[0] async for row in await connection.execute(queries.IDS_TAKEN, values)}
+
+
 def _same_content(request: JobRequest, row: dict[str, Any]) -> None:
     if row["digest"] != request.digest().hex():
         raise Problem(

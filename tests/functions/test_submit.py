@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.functions.refusals import refusal, unchanged
 from tests.functions.stage import Stage
+from tests.serving import eventually
 
 WISH = {"provider": "metrofiber", "action": "validation"}
 LIMIT = 256 * 1024
@@ -77,6 +79,20 @@ async def test_the_same_job_again_is_200(stage: Stage) -> None:
     again = await create(stage, external_job_id="X-1", parameters={"b": 2, "a": 1})
     assert (again.status_code, again.json()) == (200, first.json())
     assert len(await stage.outbox()) == 1
+
+
+async def test_a_job_whose_deadline_has_passed_is_still_the_same_job(stage: Stage) -> None:
+    """Whoever got no answer and asks again learns of it; a new job with such a deadline is none."""
+    deadline = datetime.now(UTC) + timedelta(seconds=1)
+    wish = {"external_job_id": "X-1", "deadline": deadline.isoformat()}
+    first = await create(stage, **wish)
+    assert first.status_code == 201
+    await eventually(lambda: datetime.now(UTC) > deadline)
+    again = await create(stage, **wish)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    async with unchanged(stage):
+        refusal(await batch(stage, wish, {**wish, "external_job_id": "X-2"}), 422, "jobs.1.deadline")
+        refusal(await create(stage, **wish, priority=6), 409, "external_job_id")
 
 
 async def test_an_external_id_with_other_content_is_409(stage: Stage) -> None:
