@@ -23,7 +23,8 @@ from functions.monitor.operators import Operators
 from shared import logs
 from shared.auth import Gate
 from shared.db import UNAVAILABLE, Database
-from shared.http import Handler, Problem, Unavailable, route, uploaded
+from shared.evidence import download, find
+from shared.http import Handler, Problem, Unavailable, route
 from shared.jobs import State
 from shared.operation import Answer, Operation
 from shared.providers import Provider
@@ -129,8 +130,7 @@ class Dashboard:
         """A file that a worker left."""
         await session.of(request, self._gate, Scope.JOBS_READ)
         name, attempt = request.path_params["name"], _number(request, "attempt")
-        content, kind, digest = await views.file(self._database, _number(request), attempt, name)
-        response = uploaded(content, kind, digest)
+        response = download(self._database, await find(self._database, _number(request), name, attempt))
         response.headers["Cache-Control"] = "private, max-age=3600"
         return response
 
