@@ -18,10 +18,11 @@ NO_SLUG = re.compile(r"[^\w\- ]")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its document, language and text."""
+    """A fenced block: its document, language, what stands behind that, and text."""
 
     document: str
     language: str
+    remark: str
     text: str
 
 
@@ -92,14 +93,16 @@ def code(cell: str) -> list[str]:
     return re.findall(r"`([^`]+)`", cell)
 
 
+def story(document: str) -> list[Block]:
+    """The fenced blocks of a document in their order; calling for it in a test says that the test does all of them."""
+    fences = [(token.info.partition(" "), token.content) for token in tokens(document) if token.type == "fence"]
+    return [Block(document, language, remark, text) for (language, _, remark), text in fences]
+
+
 def blocks(*languages: str) -> list[Block]:
     """The fenced blocks of all documents, or those in these languages."""
-    return [
-        Block(document, token.info, token.content)
-        for document in documents()
-        for token in tokens(document)
-        if token.type == "fence" and (not languages or token.info in languages)
-    ]
+    found = [it for document in documents() for it in story(document)]
+    return [it for it in found if not languages or it.language in languages]
 
 
 def commands(document: str, begins: str) -> str:

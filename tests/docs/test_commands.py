@@ -19,7 +19,7 @@ import yaml
 from psycopg.conninfo import conninfo_to_dict
 
 from shared.events import Doorbell, Type
-from tests.docs.documents import ROOT, blocks, commands
+from tests.docs.documents import ROOT, blocks, commands, story
 from tests.functions.stage import Stage, open_stage
 from tests.functions.test_dead_letters import letter, submitted
 from tests.plugin.terminal import Shell
@@ -34,14 +34,16 @@ def tried() -> Iterator[str]:
     for file in (ROOT / "tests").rglob("test_*.py"):
         for test in ast.walk(ast.parse(file.read_text())):
             if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef) and test.name.startswith("test_"):
-                yield from (commands(*named) for call in ast.walk(test) if (named := _named(call)))
+                yield from (text for call in ast.walk(test) if isinstance(call, ast.Call) for text in _asked_for(call))
 
 
-def _named(call: ast.AST) -> list[str] | None:
-    """The arguments of a call of `commands`."""
-    if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "commands":
-        return [ast.literal_eval(argument) for argument in call.args]
-    return None
+def _asked_for(call: ast.Call) -> list[str]:
+    match call:
+        case ast.Call(func=ast.Name(id="commands"), args=[document, begins]):
+            return [commands(ast.literal_eval(document), ast.literal_eval(begins))]
+        case ast.Call(func=ast.Name(id="story"), args=[ast.Constant(value=document)]):
+            return [it.text for it in story(str(document))]
+    return []
 
 
 def test_every_block_is_tried() -> None:
