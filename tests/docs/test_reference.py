@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from functions.provision_browser.bring_up import LEASE_SECONDS, WARM_ANSWER_SECO
 from functions.submit_job.accounts import Client
 from functions.submit_job.models import BATCH_LIMIT, JobRequest, JobWithHistory
 from local.manifests import Manifests
+from rpa_worker import Job, Worker
 from shared.browsers.readiness import ROOM_SECONDS
 from shared.config import LeaseSettings
 from shared.events import SOURCE, Doorbell, Type
@@ -30,7 +32,7 @@ from shared.jobs import State
 from shared.lockout import REJECTION_WINDOW_SECONDS
 from shared.providers import Account, Provider
 from shared.tokens import Scope
-from tests.docs.documents import ROOT, blocks, code, table
+from tests.docs.documents import ROOT, blocks, code, names, table
 from tests.docs.generated import ALL, Generated
 from tests.functions.stage import Stage, keyring
 from tests.settings import BASE
@@ -39,6 +41,7 @@ HTTP_API = "docs/reference/http-api.md"
 JOBS = "docs/reference/jobs.md"
 EVENTS = "docs/reference/events.md"
 MANIFESTS = "docs/reference/manifests.md"
+WORKERS = "docs/reference/workers.md"
 PROVIDERS = "docs/reference/providers.md"
 SOURCES = [path for folder in ("functions", "shared") for path in sorted((ROOT / folder).rglob("*.py"))]
 OF_PAGES = {"foreign_form"}
@@ -149,7 +152,16 @@ def test_what_a_worker_is_given_is_told() -> None:
     leases = LeaseSettings(environment={})
     addresses = Addresses("http://totp", "http://callback", ())
     handler = Handler(None, None, keyring(), None, None, {}, addresses, leases)  # type: ignore[arg-type]
-    assert set(firsts("docs/reference/workers.md", "field")) == {*handler._order(waiting), "totp_code"}
+    assert set(firsts(WORKERS, "field")) == {*handler._order(waiting), "totp_code"}
+
+
+def test_the_library_is_told() -> None:
+    """How a worker is made, and members that a job has."""
+    shown = {name for name in names(WORKERS) if name.startswith("Worker(")}
+    parameters = list(inspect.signature(Worker.__init__).parameters.values())[1:]
+    assert shown == {f"Worker({', '.join(f'{it.name}={it.default}'.removesuffix('.0') for it in parameters)})"}
+    members = {name.partition("(")[0] for name in firsts(WORKERS, "of a `Job`")}
+    assert members <= {*vars(Job), *re.findall(r"self\.([a-z]\w+)", inspect.getsource(Job))}
 
 
 def test_what_ords_is_told_is_told() -> None:
@@ -231,9 +243,9 @@ BOUNDS = [
     (JOBS, f"has {UNCLEAR_SECONDS:.0f} s to be heard of"),
     (HTTP_API, f"{PAGE_DEFAULT} unless `limit` says otherwise, {PAGE_LIMIT} at most"),
     (HTTP_API, f'`{{"jobs": [...]}}`, {BATCH_LIMIT} at most'),
-    ("docs/reference/workers.md", f"within {STATUS_SECONDS:.0f} s"),
-    ("docs/reference/workers.md", f"within {EXECUTE_SECONDS:.0f} s"),
-    ("docs/reference/workers.md", f"{FILES_PER_ATTEMPT} files and {BYTES_PER_ATTEMPT // MIB} MiB"),
+    (WORKERS, f"within {STATUS_SECONDS:.0f} s"),
+    (WORKERS, f"within {EXECUTE_SECONDS:.0f} s"),
+    (WORKERS, f"{FILES_PER_ATTEMPT} files and {BYTES_PER_ATTEMPT // MIB} MiB"),
     ("docs/how-to/plan-capacity.md", f"{FILES_PER_ATTEMPT} files and\n{BYTES_PER_ATTEMPT // MIB} MiB"),
     ("docs/explanation/browsers.md", f"after {ROOM_SECONDS:.0f} s the job gives its place back"),
     ("docs/explanation/browsers.md", f"costs {WARM_ANSWER_SECONDS:.0f} s at most"),
