@@ -36,7 +36,7 @@ def checkout(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "knative", tmp_path / "knative", ignore=shutil.ignore_patterns("mine"))
     mine = tmp_path / "knative" / "overlays" / "mine"
     mine.mkdir()
-    (mine / "kustomization.yaml").write_text("resources: [../dev]\nsortOptions: {order: fifo}\n")
+    (mine / "kustomization.yaml").write_text("resources: [../dev]\n")
     (tmp_path / "my-secrets.yaml").write_text(SECRET)
     return tmp_path
 

@@ -179,6 +179,11 @@ async def test_every_figure_is_told(stage: Stage) -> None:
         assert re.findall(r"\w+", shown[f"rpa_{name}"].partition("{")[2]) == list(family.labels)
 
 
+async def test_every_table_is_told(stage: Stage) -> None:
+    """Of the schema that migrations make."""
+    assert set(firsts("docs/explanation/tables.md", "table")) == set(await stage._tables())
+
+
 def manifests(file: str) -> list[dict[str, Any]]:
     """The documents of a file of base."""
     return list(yaml.safe_load_all((BASE / file).read_text()))
