@@ -13,6 +13,8 @@ from markdown_it.token import Token
 
 ROOT = Path(__file__).parents[2]
 PARSER = MarkdownIt("commonmark").enable("table")
+OTHERS = re.compile(r"\.|node_modules$")
+"""Folders of what is made or installed here."""
 NO_SLUG = re.compile(r"[^\w\- ]")
 
 
@@ -30,7 +32,7 @@ class Block:
 def documents() -> tuple[str, ...]:
     """All *.md, by their paths from the root."""
     paths = (path.relative_to(ROOT) for path in ROOT.rglob("*.md"))
-    return tuple(sorted(str(path) for path in paths if not any(part.startswith(".") for part in path.parts)))
+    return tuple(sorted(str(path) for path in paths if not any(OTHERS.match(part) for part in path.parts)))
 
 
 @functools.cache
