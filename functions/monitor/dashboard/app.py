@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -26,6 +27,7 @@ from shared.db import UNAVAILABLE, Database
 from shared.http import Handler, Problem, Unavailable, route, uploaded
 from shared.jobs import State
 from shared.operation import Answer, Operation
+from shared.pictures import Pictures
 from shared.providers import Provider
 from shared.tokens import Scope
 
@@ -51,12 +53,14 @@ class Dashboard:
         gate: Gate,
         database: Database,
         operators: Operators,
+        pictures: Pictures,
         submit: SubmitJob,
         providers: dict[str, Provider],
     ) -> None:
         self._gate = gate
         self._database = database
         self._operators = operators
+        self._pictures = pictures
         self._submit = submit
         self._providers = providers
 
@@ -66,6 +70,7 @@ class Dashboard:
             self._route("GET", "/ui/", self.overview),
             self._route("GET", "/ui/jobs", self.jobs),
             self._route("GET", "/ui/jobs/{id}", self.job),
+            self._route("GET", "/ui/jobs/{id}/picture/{attempt}", self.picture),
             self._route("GET", "/ui/jobs/{id}/evidence/{attempt}/{name}", self.evidence),
             self._route("POST", "/ui/jobs/{id}/{deed}", self.change_job),
             self._route("GET", "/ui/providers", self.providers),
@@ -124,6 +129,19 @@ class Dashboard:
         found = await views.job(self._database, _number(request), now=datetime.now(UTC))
         provider = self._providers.get(found["job"]["provider"])
         return await self._show(request, "job", here, browser=provider is None or provider.browser, **found)
+
+    async def picture(self, request: Request) -> Response:
+        """What an attempt's browser shows; that somebody looks is told to its worker."""
+        await session.of(request, self._gate, Scope.JOBS_READ)
+        job_id, attempt = _number(request), _number(request, "attempt")
+        if not await views.runs(self._database, job_id, attempt):
+            raise Problem(404, f"attempt {attempt} of job {job_id} does not run", code="unknown_picture")
+        picture = await self._pictures.look(job_id, attempt)
+        if picture is None:
+            return Response(status_code=204, headers=render.HEADERS)
+        response = uploaded(picture, "image/jpeg", hashlib.sha256(picture).hexdigest())
+        response.headers["Cache-Control"] = "no-store"
+        return response
 
     async def evidence(self, request: Request) -> Response:
         """A file that a worker left."""

@@ -149,6 +149,12 @@ def _text(file: Mapping[str, Any]) -> str | None:
         return text
 
 
+async def runs(database: Database, job_id: int, attempt: int) -> bool:
+    """Whether this attempt of the job runs."""
+    async with database.connection() as connection:
+        return bool(await _rows(connection, queries.RUNS, id=job_id, attempt=attempt))
+
+
 async def file(database: Database, job_id: int, attempt: int, name: str) -> tuple[bytes, str, str]:
     """A file of a job: content, content type, SHA-256. Raises Problem 404."""
     if "\0" in name:
