@@ -65,6 +65,8 @@ class Session:
         self._traced = traced
         self._browser: Browser | None = None
         self._page: Page | None = None
+        self._pages: list[Page] = []
+        """All, in the order in which they were opened."""
         self._opening = asyncio.Lock()
         self._picturing = asyncio.Lock()
 
@@ -95,7 +97,14 @@ class Session:
             raise WorkerError("this job has no browser: its provider is configured without one")
         if self._browser is None:
             self._browser = await self._driver.connect(self._url)
+            self._browser.on("context", self._opened_context)
         return self._browser
+
+    def _opened_context(self, context: BrowserContext) -> None:
+        context.on("page", self._opened_page)
+
+    def _opened_page(self, page: Page) -> None:
+        self._pages.append(page)
 
     async def picture(
         self, kind: masking.Kind = "png", *, quality: int | None = None, timeout: float = PICTURE_TIMEOUT
@@ -104,12 +113,12 @@ class Session:
 
         `timeout` in seconds. Raises playwright's Error, TimeoutError.
         """
-        contexts = self._browser.contexts if self._browser else []
-        pages = [page for context in contexts for page in context.pages if not page.is_closed()]
-        if not pages:
+        self._pages = [page for page in self._pages if not page.is_closed()]
+        if not self._pages:
             return None
+        page = self._pages[-1]
         async with asyncio.timeout(timeout), self._picturing:
-            return await masking.picture(pages[-1], self._redactor, kind, quality=quality, timeout=timeout * 1000)
+            return await masking.picture(page, self._redactor, kind, quality=quality, timeout=timeout * 1000)
 
     async def trace(self) -> bytes | None:
         """What was recorded, secrets removed; None where nothing was.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, cast
 
 from playwright.async_api import Frame, Page
@@ -18,19 +19,54 @@ MASKED = ", ".join(
     ]
 )
 FIELDS = "input, textarea, [contenteditable], iframe"
-LOOK = """(fields, masked) => [document.body?.innerText ?? "",
-  [location.href, performance.timeOrigin, scrollX, scrollY],
-  fields.map(it => {
+LOOK = """(fields, { masked, names, record }) => {
+  const key = Symbol.for("rpa-worker");
+  const known = new Set(fields);
+  const roots = [...new Set([document, ...fields.map(it => it.getRootNode())])];
+  const state = it => {
     const at = it.getBoundingClientRect();
     const value = it.matches("iframe") ? "" : String(it.value ?? it.textContent ?? "");
     return [it.matches(masked), value, [it.tagName, at.x, at.y, at.width, at.height]];
-  })]"""
-"""What a frame shows: its text, where it is, its fields. Values are judged here: no page is told of a secret."""
+  };
+  const now = () => {
+    const more = roots.flatMap(root => [...root.querySelectorAll(names)]).filter(it => !known.has(it));
+    return [...fields, ...more].map(state);
+  };
+  const seen = new Map((window[key]?.() ?? []).map(it => [JSON.stringify(it), it]));
+  const note = () => { const it = now(); seen.set(JSON.stringify(it), it); };
+  note();
+  const states = [...seen.values()];
+  if (record) {
+    const observer = new MutationObserver(note);
+    const kinds = ["input", "change", "scroll"];
+    let next, end = performance.now() + record;
+    const stop = () => {
+      observer.disconnect();
+      kinds.forEach(kind => removeEventListener(kind, note, true));
+      cancelAnimationFrame(next);
+      delete window[key];
+      return [...seen.values()];
+    };
+    const tick = () => { note(); performance.now() > end ? stop() : next = requestAnimationFrame(tick); };
+    for (const root of roots) {
+      observer.observe(root, { subtree: true, childList: true, attributes: true, characterData: true });
+    }
+    kinds.forEach(kind => addEventListener(kind, note, { capture: true, passive: true }));
+    Object.defineProperty(window, key, { value: stop, configurable: true });
+    seen.clear();
+    tick();
+  }
+  return [document.body?.innerText ?? "", [location.href, performance.timeOrigin, scrollX, scrollY], states];
+}"""
+"""What a frame shows: its text, where it is, its fields as they are, before that as they were since they were looked
+at with `record`, the milliseconds to remember them. Values are judged here: no page is told of a secret."""
 SETTLE_TRIES = 3
 
 Kind = Literal["png", "jpeg"]
-Seen = list[tuple[Frame, Any, list[tuple[int, Any]]]]
-"""By frame: where it is, and which of its fields are to be masked or hold another frame, and where."""
+Fields = list[tuple[int, Any]]
+"""Those to mask, and those that hold a frame: which one, and where."""
+Seen = list[tuple[Frame, Any, list[Fields]]]
+"""By frame: where it is, and its fields at all times since they were looked at."""
 
 
 async def picture(page: Page, redactor: Redactor, kind: Kind, *, quality: int | None, timeout: float) -> bytes | None:
@@ -46,31 +82,42 @@ async def picture(page: Page, redactor: Redactor, kind: Kind, *, quality: int | 
 
 async def _settled(page: Page, redactor: Redactor, kind: Kind, quality: int | None, timeout: float) -> bytes | None:
     for _ in range(SETTLE_TRIES):
-        before = await _look(page, redactor)
+        before = await _look(page, redactor, record=timeout)
         if before is None:
             return None
-        mask = [
-            frame.locator(FIELDS).nth(n) for frame, _, fields in before for n, (tag, *_) in fields if tag != "IFRAME"
-        ]
+        fields = [(frame, n, at[0]) for frame, _, times in before for n, at in times[-1]]
+        mask = [frame.locator(FIELDS).nth(n) for frame, n, tag in fields if tag != "IFRAME"]
         # The caret stays: to hide it, Playwright would change the page.
         taken = await page.screenshot(type=kind, quality=quality, mask=mask, caret="initial", timeout=timeout)
+        after = await _look(page, redactor)
         # What was filled, shown or moved meanwhile may have been beside its mask.
-        if await _look(page, redactor) == before:
+        if after is not None and _still(before, after):
             return taken
     return None
 
 
-async def _look(page: Page, redactor: Redactor) -> Seen | None:
+async def _look(page: Page, redactor: Redactor, *, record: float = 0) -> Seen | None:
     """What is to be masked; None where a secret stands in the text."""
     found: Seen = []
     for frame in page.frames:
-        text, place, fields = await frame.locator(FIELDS).evaluate_all(LOOK, MASKED)
+        wanted = {"masked": MASKED, "names": FIELDS, "record": record}
+        text, place, times = await frame.locator(FIELDS).evaluate_all(LOOK, wanted)
         if redactor.reveals(text):
             return None
-        kept = [
-            (n, at)
-            for n, (masked, value, at) in enumerate(fields)
-            if masked or at[0] == "IFRAME" or redactor.hints_at(value)
-        ]
-        found.append((frame, place, kept))
+        found.append((frame, place, [_sensitive(fields, redactor) for fields in times]))
     return found
+
+
+def _sensitive(fields: Iterable[Any], redactor: Redactor) -> Fields:
+    return [
+        (n, at)
+        for n, (masked, value, at) in enumerate(fields)
+        if masked or at[0] == "IFRAME" or redactor.hints_at(value)
+    ]
+
+
+def _still(before: Seen, after: Seen) -> bool:
+    places = [(frame, place) for frame, place, _ in before] == [(frame, place) for frame, place, _ in after]
+    return places and all(
+        fields == then[-1] for (_, _, then), (_, _, times) in zip(before, after, strict=True) for fields in times
+    )

@@ -9,8 +9,8 @@ import json
 from collections.abc import Iterable, Iterator
 from urllib.parse import quote, quote_plus
 
-URL_SAFE = ("", "-_.!~*'()", "-_.!~*'();/?:@&=+$,#", "*-._")
-"""What strict encoders, encodeURIComponent, encodeURI and forms leave as it is."""
+URL_SAFE = ("", "/", "-_.!~*'()", "-_.!~*'();/?:@&=+$,#", "*-._")
+"""What strict encoders, those of paths, encodeURIComponent, encodeURI and forms leave as it is."""
 SHORTEST_IN_BASE64 = 6
 """Shorter ones are part of many a picture."""
 

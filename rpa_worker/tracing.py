@@ -45,7 +45,7 @@ def cleaned(path: Path, redactor: Redactor) -> bytes:
         with zipfile.ZipFile(kept, "w", zipfile.ZIP_DEFLATED) as archive:
             for name, text in members.items():
                 clean = cleaner.events(text) if EVENTS.fullmatch(name) else cleaner.text(text)
-                if cleaner.finds(clean):
+                if cleaner.finds_known(clean):
                     raise TraceNotKept(f"{name} cannot be rid of secrets")
                 archive.writestr(name, clean.encode(errors="surrogateescape"))
     except (zipfile.BadZipFile, ValueError, RecursionError) as error:
@@ -70,18 +70,18 @@ class _Cleaner:
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
         self._secrets = set(redactor.secrets)
-        self._spellings: list[str] = []
+        self._known = self._spellings = spellings(self._secrets)
         self._keys: set[str] = set()
 
     def learn(self, text: str) -> None:
         """Remember what stood in password and code fields, and in cookies."""
-        for line in text.splitlines():
+        for line in _lines(text):
             self._scrub(json.loads(line))
         self._spellings = spellings(self._secrets)
 
     def events(self, text: str) -> str:
         """Lines of JSON without secrets."""
-        lines = (self._event(json.loads(line)) for line in text.splitlines())
+        lines = (self._event(json.loads(line)) for line in _lines(text))
         return "".join(f"{json.dumps(line)}\n" for line in lines if line)
 
     def text(self, text: str) -> str:
@@ -90,9 +90,9 @@ class _Cleaner:
             text = text.replace(spelling, HIDDEN)
         return text
 
-    def finds(self, text: str) -> bool:
-        """Whether a secret stands there."""
-        return any(spelling in text for spelling in self._spellings)
+    def finds_known(self, text: str) -> bool:
+        """Whether a secret of the attempt is left."""
+        return any(spelling in text for spelling in self._known)
 
     def _event(self, event: dict[str, Any]) -> Any:
         call, kind, params = event.get("callId", ""), event.get("type"), event.get("params")
@@ -104,7 +104,8 @@ class _Cleaner:
         if kind == "log" and call in self._keys:
             return None
         event = self._scrub(event)
-        return self._clean(event) if self.finds("\n".join(_texts(event))) else event
+        text = "\n".join(_texts(event))
+        return self._clean(event) if any(spelling in text for spelling in self._spellings) else event
 
     def _scrub(self, value: Any) -> Any:
         """Without what stands in password and code fields and in cookies; it is remembered."""
@@ -149,8 +150,14 @@ class _Cleaner:
             return [self._clean(item) for item in value]
         if isinstance(value, dict):
             return {self.text(name): self._clean(item) for name, item in value.items()}
+        number = json.dumps(value)
         # A time may read like a code.
-        return 0 if self.finds(json.dumps(value)) else value
+        return 0 if number in self._secrets or self.finds_known(number) else value
+
+
+def _lines(text: str) -> list[str]:
+    """Other ends of lines than this one may be part of JSON."""
+    return [line for line in text.split("\n") if line]
 
 
 def _texts(value: Any) -> Iterator[str]:
