@@ -61,6 +61,7 @@ LOOK = """(fields, { masked, names, record }) => {
 """What a frame shows: its text, where it is, its fields as they are, before that as they were since they were looked
 at with `record`, the milliseconds to remember them. Values are judged here: no page is told of a secret."""
 SETTLE_TRIES = 3
+COLOUR = "#5b616e"
 
 Kind = Literal["png", "jpeg"]
 Fields = list[tuple[int, Any]]
@@ -88,7 +89,9 @@ async def _settled(page: Page, redactor: Redactor, kind: Kind, quality: int | No
         fields = [(frame, n, at[0]) for frame, _, times in before for n, at in times[-1]]
         mask = [frame.locator(FIELDS).nth(n) for frame, n, tag in fields if tag != "IFRAME"]
         # The caret stays: to hide it, Playwright would change the page.
-        taken = await page.screenshot(type=kind, quality=quality, mask=mask, caret="initial", timeout=timeout)
+        taken = await page.screenshot(
+            type=kind, quality=quality, mask=mask, caret="initial", mask_color=COLOUR, timeout=timeout
+        )
         after = await _look(page, redactor)
         # What was filled, shown or moved meanwhile may have been beside its mask.
         if after is not None and _still(before, after):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
+import zipfile
 from typing import Any
 
 import psycopg
@@ -22,6 +24,16 @@ HELD = {
     "action": "validation",
     "parameters": {"circuit": "MF-1", "demo": {"hold_seconds": 60}},
 }
+WATCHED = {
+    "provider": "octotel",
+    "action": "validation",
+    "parameters": {"circuit": "UNKNOWN-1", "demo": {"step_seconds": 8}},
+}
+PIXELS = """image => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 360 });
+  canvas.getContext("2d").drawImage(image, 0, 0, 640, 360);
+  return canvas.toDataURL();
+}"""
 LATER = {"provider": "openserve", "action": "validation", "run_after": "2990-01-01T00:00:00Z"}
 MANY = """
 INSERT INTO jobs (content_digest, external_job_id, provider, action, parameters, priority, max_retries, traceparent,
@@ -97,6 +109,25 @@ async def test_a_job_is_watched_and_cancelled(visit: Visit, api: Api) -> None:
     await page.locator("summary", has_text="Cancel job").click()
     await page.get_by_role("button", name="Cancel job").click()
     await expect(page.locator("#state")).to_have_text("cancelled")
+
+
+async def test_a_browser_is_watched(visit: Visit, api: Api) -> None:
+    """Pictures follow one another while the attempt runs, and only then; its trace is there afterwards."""
+    _, job = await api.submit(WATCHED)
+    page = await visit(f"/ui/jobs/{job['id']}")
+    picture = page.locator("#browser img")
+    await expect(picture).to_be_visible(timeout=60_000)
+    seen = set()
+    async with asyncio.timeout(60):
+        while len(seen) < 4:
+            seen.add(await picture.evaluate(PIXELS))
+            await accessible(page, f"job-watched-{len(seen)}")
+    await expect(page.locator("#browser figcaption")).to_have_text("Now")
+    await expect(page.locator("#state")).to_have_text("failed", timeout=90_000)
+    await expect(page.locator("#browser")).to_be_empty()
+    async with page.expect_download() as download:
+        await page.get_by_role("link", name="trace.zip").click()
+    assert zipfile.is_zipfile(await (await download.value).path())
 
 
 async def test_a_priority_is_changed(visit: Visit, api: Api) -> None:
