@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from functions.monitor.dashboard import render, session, views
+from functions.monitor.dashboard import render, session, viewer, views
 from functions.monitor.dashboard.session import Session, SignedOut
 from functions.monitor.dashboard.submit import SubmitJob
 from functions.monitor.dashboard.views import Wish
@@ -82,6 +82,7 @@ class Dashboard:
             self._route("POST", "/ui/sign-in", self.signed_in),
             self._route("POST", "/ui/sign-out", self.sign_out),
             self._route("GET", "/ui/static/{name}", self.static),
+            self._route("GET", viewer.BASE + "{name:path}", self.trace_viewer),
             self._route("POST", "/ui/{kind}/{name}/{deed}", self.pause_or_resume),  # last, for it fits many
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _no_page})
@@ -128,7 +129,9 @@ class Dashboard:
         here = await session.of(request, self._gate, Scope.JOBS_READ)
         found = await views.job(self._database, _number(request), now=datetime.now(UTC))
         provider = self._providers.get(found["job"]["provider"])
-        return await self._show(request, "job", here, browser=provider is None or provider.browser, **found)
+        return await self._show(
+            request, "job", here, browser=provider is None or provider.browser, viewer=viewer.link, **found
+        )
 
     async def picture(self, request: Request) -> Response:
         """What an attempt's browser shows; that somebody looks is told to its worker."""
@@ -178,6 +181,13 @@ class Dashboard:
             raise Problem(404, "there is no such file")
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
         return Response(render.STATIC[name], media_type=render.KINDS[PurePath(name).suffix], headers=headers)
+
+    async def trace_viewer(self, request: Request) -> Response:
+        """A file of Playwright's trace viewer."""
+        found = viewer.file(request.path_params["name"], request.headers.get("host", ""))
+        if found is None:
+            raise Problem(404, "there is no such file")
+        return found
 
     # Deeds
 
