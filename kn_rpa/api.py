@@ -107,7 +107,8 @@ class Api:
         password = settings.get("RPA_PASSWORD") or settings.get("ADMIN_PASSWORD")
         if username and password:
             return username, password
-        if self._target.on_cluster and (known := self._administrator()):
+        # The cluster's password is for the cluster's own address, not for one that somebody names beside it.
+        if self._target.addresses_found and (known := self._administrator()):
             return known
         if not sys.stdin.isatty():
             raise Failure("no token: set RPA_TOKEN, or RPA_USERNAME and RPA_PASSWORD")

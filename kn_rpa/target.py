@@ -63,6 +63,11 @@ class Target:
         return self.names_cluster or not (self.url or self.local or "SUBMIT_URL" in self.environment)
 
     @property
+    def addresses_found(self) -> bool:
+        """Whether the cluster itself says where the functions answer, and nobody else."""
+        return not (self.url or self.settings.get("SUBMIT_URL"))
+
+    @property
     def settings(self) -> Mapping[str, str]:
         """The environment over what `make up` says."""
         return {**self.local, **self.environment}

@@ -243,17 +243,6 @@ async def _answer(handler: Handler, request: Request) -> Response:
         return Problem(500, "an error of ours; it is in the log under this request's trace id").response()
 
 
-def uploaded(content: bytes, kind: str, digest: str) -> Response:
-    """What somebody uploaded, of this media type: data to a browser, never a page of ours."""
-    headers = {
-        "ETag": f'"{digest}"',
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
-        "Content-Disposition": "inline" if kind.startswith("image/") else "attachment",
-    }
-    return Response(content, media_type=kind, headers=headers)
-
-
 def home_page(function: str, revision: str) -> Response:
     """What `GET /` answers: who this is, and of which revision."""
     return JSONResponse({"name": "rpa-orchestrator", "function": function, "revision": revision})

@@ -37,8 +37,9 @@ from shared.config import (
     ValkeySettings,
     load,
 )
-from shared.db import Database
-from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route, uploaded
+from shared.db import Connection, Database
+from shared.evidence import download, find
+from shared.http import HOME, Number, Problem, application, dump, home_page, invalid, parse, query, route
 from shared.http_client import HttpClient
 from shared.operation import Answer, Body, Operation
 from shared.outbox import Publisher
@@ -108,9 +109,11 @@ async def create_batch(request: Request) -> Response:
 
 
 async def _submit(request: Request, caller: str, wishes: Sequence[JobRequest], prefix: str) -> tuple[Items, int]:
-    _check(wishes, prefix)
+    problems = _problems(wishes)
     traceparent = request.state.traceparent
     async with DATABASE.connection() as connection:
+        if problems:
+            await _refuse(connection, wishes, problems, prefix)
         jobs, bells = await store.submit(connection, wishes, traceparent=traceparent, created_by=caller)
     await PUBLISHER.publish(bells)
     first = jobs[0]
@@ -119,18 +122,31 @@ async def _submit(request: Request, caller: str, wishes: Sequence[JobRequest], p
     return Items(items=jobs), len(bells)
 
 
-def _check(wishes: Sequence[JobRequest], prefix: str) -> None:
+def _problems(wishes: Sequence[JobRequest]) -> list[tuple[int, str, str]]:
+    """What is wrong with which of them: field and remedy. Raises Problem 422 where one stands there twice."""
     now = datetime.now(UTC)
-    problems: list[tuple[str, str]] = []
     seen: dict[str, int] = {}
     for n, wish in enumerate(wishes):
-        found = wish.problems(SETTINGS.providers, now)
         if wish.external_job_id and seen.setdefault(wish.external_job_id, n) != n:
-            found.append(("external_job_id", "stands in this request twice; send each once"))
-        problems += [(prefix.format(n=n) + field, message) for field, message in found]
-    if problems:
-        errors = [{"field": field, "message": message} for field, message in problems]
-        raise Problem(422, "; ".join(f"{f}: {m}" for f, m in problems[:20]), code="invalid", errors=errors)
+            raise invalid(f"jobs.{n}.external_job_id", "stands in this request twice; send each once")
+    found = [wish.problems(SETTINGS.providers, now) for wish in wishes]
+    return [(n, field, message) for n, problems in enumerate(found) for field, message in problems]
+
+
+async def _refuse(
+    connection: Connection, wishes: Sequence[JobRequest], problems: list[tuple[int, str, str]], prefix: str
+) -> None:
+    """Raises Problem 422, but not for jobs that are there: who asks again, perhaps late, is told of them."""
+    asked = [wish.external_job_id for wish in wishes if wish.external_job_id]
+    there = await store.submitted_before(connection, asked)
+    errors = [
+        {"field": prefix.format(n=n) + field, "message": message}
+        for n, field, message in problems
+        if wishes[n].external_job_id not in there
+    ]
+    if errors:
+        detail = "; ".join(f"{error['field']}: {error['message']}" for error in errors[:20])
+        raise Problem(422, detail, code="invalid", errors=errors)
 
 
 async def index(request: Request) -> Response:
@@ -196,9 +212,7 @@ async def evidence(request: Request) -> Response:
     """GET /jobs/{id}/evidence/{name}"""
     await GATE.caller(request, Scope.JOBS_READ)
     attempt = query(request, EvidenceQuery).attempt
-    async with DATABASE.connection() as connection:
-        content, kind, digest = await store.evidence(connection, _job_id(request), request.path_params["name"], attempt)
-    return uploaded(content, kind, digest)
+    return download(DATABASE, await find(DATABASE, _job_id(request), request.path_params["name"], attempt))
 
 
 async def home(_request: Request) -> Response:

@@ -53,6 +53,11 @@ FROM jobs j WHERE j.external_job_id = ANY(%(external_job_ids)s) AND j.retry_of I
 """
 )
 
+# Which external ids stand for a job.
+IDS_TAKEN: LiteralString = (
+    "SELECT external_job_id FROM jobs WHERE external_job_id = ANY(%(external_job_ids)s) AND retry_of IS NULL"
+)
+
 # One job.
 GET: LiteralString = "SELECT " + _COLUMNS + ", " + _EVIDENCE + " FROM jobs j WHERE j.id = %(id)s"
 
@@ -128,10 +133,3 @@ RETRY_OF: LiteralString = "SELECT id FROM jobs WHERE retry_of = %(id)s"
 
 # Where a job stands.
 STANDING: LiteralString = "SELECT state, attempt FROM jobs WHERE id = %(id)s"
-
-# A file of a job, the newest attempt's unless one is named.
-EVIDENCE: LiteralString = """
-SELECT content, content_type, encode(sha256, 'hex') FROM evidence
-WHERE job_id = %(id)s AND name = %(name)s AND (%(attempt)s::int IS NULL OR attempt = %(attempt)s)
-ORDER BY attempt DESC LIMIT 1
-"""

@@ -53,6 +53,12 @@ async def submit(
     return answers, [Doorbell(Type.JOB_SUBMITTED, job.id, 1, traceparent) for job in made]
 
 
+async def submitted_before(connection: Connection, external_job_ids: Sequence[str]) -> set[str]:
+    """Those of these ids that stand for a job."""
+    values = {"external_job_ids": list(external_job_ids)}
+    return {row[0] async for row in await connection.execute(queries.IDS_TAKEN, values)}
+
+
 def _same_content(request: JobRequest, row: dict[str, Any]) -> None:
     if row["digest"] != request.digest().hex():
         raise Problem(
@@ -153,12 +159,3 @@ async def retry(
         return int(again[0]), []
     state, _ = await _standing(connection, job_id)
     raise Problem(409, f"job {job_id} is {state}; only failed or cancelled jobs can be retried", code="not_retryable")
-
-
-async def evidence(connection: Connection, job_id: int, name: str, attempt: int | None) -> tuple[bytes, str, str]:
-    """A file: content, content type, SHA-256. Raises Problem 404."""
-    values = {"id": job_id, "name": name, "attempt": attempt}
-    row = None if "\0" in name else await (await connection.execute(queries.EVIDENCE, values)).fetchone()
-    if row is None:
-        raise Problem(404, f"name: job {job_id} has no evidence of this name", code="unknown_evidence")
-    return row[0], row[1], row[2]

@@ -32,7 +32,7 @@ class Load:
         lots: Lots,
         jobs: int,
         window: int,
-        ended: Callable[[], int],
+        under_way: Callable[[], int],
         more: Callable[[], object],
     ) -> None:
         self.submitted: list[Submission] = []
@@ -42,7 +42,7 @@ class Load:
         self._lots = lots
         self._jobs = jobs
         self._window = window
-        self._ended = ended
+        self._under_way = under_way
         self._more = more
         self._http = HttpClient()
         self._headers: dict[str, str] = {}
@@ -69,7 +69,7 @@ class Load:
 
     async def _submit(self) -> None:
         while self._next < self._jobs or (self._next < 2 * self._jobs and self._more()):
-            if self._next - self._ended() >= self._window:
+            if self._under_way() >= self._window:
                 await asyncio.sleep(0.05)
                 continue
             size = BATCH if self._lots.of("batch", self._next).random() < 0.1 else 1

@@ -38,7 +38,8 @@ POINTS_SECONDS = 20.0
 PROGRESS = """
 SELECT count(*) FILTER (WHERE finished_at IS NOT NULL AND retry_of IS NULL),
     count(*) FILTER (WHERE finished_at IS NULL OR reported_at IS NULL),
-    (SELECT count(*) FROM browsers WHERE job_id IS NOT NULL), (SELECT count(*) FROM outbox)
+    (SELECT count(*) FROM browsers WHERE job_id IS NOT NULL), (SELECT count(*) FROM outbox),
+    count(*) FILTER (WHERE finished_at IS NULL)
 FROM jobs
 """
 STATES = "SELECT state || CASE WHEN attempt > 1 THEN ' after retries' ELSE '' END, count(*) FROM jobs GROUP BY 1"
@@ -92,7 +93,7 @@ async def run(order: Order, state: Path) -> Outcome:
         system.weather.first_lost = order.first_lost
         watch = Watch(system.env["DATABASE_URL"])
         points = Points(system.faults, lots)
-        load = Load(system, lots, order.jobs, order.window, lambda: watch.ended, lambda: points.left)
+        load = Load(system, lots, order.jobs, order.window, lambda: watch.under_way, lambda: points.left)
         outages = Outages(system, lots, order.pause)
         async with _meanwhile(watch.run()):
             with _at_ctrl_c(load.enough):
@@ -161,6 +162,7 @@ class Watch:
 
     def __init__(self, database_url: str) -> None:
         self.ended = 0
+        self.under_way = 0
         self.at_rest = False
         self.stuck_since = time.monotonic()
         self._open: object = None
@@ -182,7 +184,7 @@ class Watch:
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
         row = await (await connection.execute(PROGRESS)).fetchone()
         assert row is not None
-        self.ended, open_jobs, browsers, events = row
+        self.ended, open_jobs, browsers, events, self.under_way = row
         self.at_rest = not (open_jobs or browsers or events)
         if row != self._open:
             self._open, self.stuck_since = row, time.monotonic()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.functions.refusals import refusal, unchanged
 from tests.functions.stage import Stage
+from tests.serving import eventually
 
 WISH = {"provider": "metrofiber", "action": "validation"}
 LIMIT = 256 * 1024
@@ -77,6 +79,20 @@ async def test_the_same_job_again_is_200(stage: Stage) -> None:
     again = await create(stage, external_job_id="X-1", parameters={"b": 2, "a": 1})
     assert (again.status_code, again.json()) == (200, first.json())
     assert len(await stage.outbox()) == 1
+
+
+async def test_a_job_whose_deadline_has_passed_is_still_the_same_job(stage: Stage) -> None:
+    """Whoever got no answer and asks again learns of it; a new job with such a deadline is none."""
+    deadline = datetime.now(UTC) + timedelta(seconds=1)
+    wish = {"external_job_id": "X-1", "deadline": deadline.isoformat()}
+    first = await create(stage, **wish)
+    assert first.status_code == 201
+    await eventually(lambda: datetime.now(UTC) > deadline)
+    again = await create(stage, **wish)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+    async with unchanged(stage):
+        refusal(await batch(stage, wish, {**wish, "external_job_id": "X-2"}), 422, "jobs.1.deadline")
+        refusal(await create(stage, **wish, priority=6), 409, "external_job_id")
 
 
 async def test_an_external_id_with_other_content_is_409(stage: Stage) -> None:
@@ -491,62 +507,3 @@ async def test_what_runs_or_is_done_cannot_be_retried(stage: Stage) -> None:
 
 
 # Evidence
-
-
-async def upload(stage: Stage, order: dict[str, Any], name: str, content: bytes, kind: str) -> None:
-    headers = {"Content-Type": kind}
-    answer = await stage.call(
-        "callback", "PUT", f"/callbacks/evidence/{name}", token=order["token"], content=content, headers=headers
-    )
-    assert answer.status_code == 201, answer.text
-
-
-@pytest.mark.parametrize(
-    ("kind", "disposition"),
-    [("image/png", "inline"), ("text/html", "attachment"), ("application/pdf", "attachment")],
-)
-async def test_evidence_is_data_never_a_page_of_ours(stage: Stage, kind: str, disposition: str) -> None:
-    """A file comes back as it was sent, under headers that keep a browser from running it."""
-    order = await stage.until_running()
-    await upload(stage, order, "a.bin", b"<script>", kind)
-    answer = await stage.call("submit_job", "GET", f"/jobs/{order['job_id']}/evidence/a.bin")
-    assert (answer.status_code, answer.content) == (200, b"<script>")
-    assert answer.headers["content-type"].startswith(kind)
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert "sandbox" in answer.headers["content-security-policy"]
-    assert answer.headers["content-disposition"] == disposition
-    (listed_,) = (await stage.job(order["job_id"]))["evidence"]
-    assert answer.headers["etag"] == f'"{listed_["sha256"]}"'
-
-
-async def test_the_newest_attempts_file_is_given_unless_one_is_named(stage: Stage) -> None:
-    """Each attempt has files of its own."""
-    order = await stage.until_running()
-    await upload(stage, order, "a.txt", b"one", "text/plain")
-    failure = {"kind": "application", "code": "broke", "message": ""}
-    await stage.complete(order, status="failed", failure=failure)
-    await stage.deliver_all()
-    order = stage.worker.orders[-1]
-    assert order["attempt"] == 2
-    await upload(stage, order, "a.txt", b"two", "text/plain")
-
-    async def content(query: str = "") -> bytes:
-        return (await stage.call("submit_job", "GET", f"/jobs/{order['job_id']}/evidence/a.txt{query}")).content
-
-    assert [await content(), await content("?attempt=1"), await content("?attempt=2")] == [b"two", b"one", b"two"]
-
-
-@pytest.mark.parametrize("path", ["other.txt", "a%00.txt", "%FF", "a.txt?attempt=9"])
-async def test_unknown_evidence_is_404(stage: Stage, path: str) -> None:
-    """No file of this name, or none in this attempt."""
-    order = await stage.until_running()
-    await upload(stage, order, "a.txt", b"one", "text/plain")
-    refusal(await stage.call("submit_job", "GET", f"/jobs/{order['job_id']}/evidence/{path}"), 404, "name")
-
-
-@pytest.mark.parametrize("attempt", ["one", "-1", "", "999999"])
-async def test_a_bad_attempt_is_refused(stage: Stage, attempt: str) -> None:
-    """The attempt is a number."""
-    job = await stage.submit()
-    answer = await stage.call("submit_job", "GET", f"/jobs/{job['id']}/evidence/a.txt?attempt={attempt}")
-    refusal(answer, 422, "attempt")

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 import json
 import time
+from base64 import b64encode
 from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from tests.functions.stage import CLIENT_SECRET, PASSWORD, Stage
 from tests.plugin.conftest import Door
 from tests.plugin.terminal import Said, Shell
+from tests.serving import serving
 
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+clusters: [{name: here, cluster: {server: "URL"}}]
+users: [{name: me, user: {}}]
+contexts: [{name: here, context: {cluster: here, user: me}}]
+current-context: here
+"""
 LIST = ("job", "list")
 NOBODY = {"RPA_USERNAME": "", "RPA_PASSWORD": ""}
 
@@ -84,6 +99,22 @@ async def test_without_a_terminal_nobody_is_asked(shell: Shell) -> None:
     """The error says what to set."""
     said = await shell.run(*LIST, **NOBODY)
     assert (said.code, said.err) == (1, "Error: no token: set RPA_TOKEN, or RPA_USERNAME and RPA_PASSWORD\n")
+
+
+async def test_the_clusters_password_is_for_the_clusters_address(shell: Shell) -> None:
+    """Nobody who is named by --url gets it, whatever cluster is named beside it."""
+    asked: list[str] = []
+
+    async def api_server(request: Request) -> Response:
+        asked.append(request.url.path)
+        secret = {"ADMIN_USERNAME": "admin", "ADMIN_PASSWORD": PASSWORD}
+        return JSONResponse({"data": {key: b64encode(value.encode()).decode() for key, value in secret.items()}})
+
+    async with serving(Starlette(routes=[Route("/{path:path}", api_server)])) as url:
+        (shell.folder / "kubeconfig").write_text(KUBECONFIG.replace("URL", url))
+        said = await shell.run(*LIST, "-n", "rpa", "--kubeconfig", str(shell.folder / "kubeconfig"), **NOBODY)
+    assert (said.code, said.err) == (1, "Error: no token: set RPA_TOKEN, or RPA_USERNAME and RPA_PASSWORD\n")
+    assert asked == []
 
 
 async def test_on_a_terminal_name_and_password_are_asked_for(shell: Shell, stage: Stage) -> None:

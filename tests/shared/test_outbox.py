@@ -20,7 +20,7 @@ from shared.config import DatabaseSettings, EventSettings
 from shared.db import Database
 from shared.events import Doorbell, Type, doorbell, receive
 from shared.http_client import HttpClient
-from shared.outbox import Publisher
+from shared.outbox import AT_ONCE, Publisher
 from tests.serving import serving
 
 TRACE = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
@@ -35,10 +35,12 @@ class Broker:
         self.headers: list[dict[str, str]] = []
         self.refuses: set[int] = set()
         self.stuck: set[int] = set()
+        self.asked = 0
 
     def app(self) -> Starlette:
         async def take(request: Request) -> Response:
             bell = doorbell(await receive(request), list(Type))
+            self.asked += 1
             if bell.job_id in self.stuck:
                 await asyncio.sleep(30)
             if bell.job_id in self.refuses:
@@ -119,6 +121,18 @@ async def test_a_slow_broker_does_not_keep_a_caller(waiting: Any, module_url: st
         await sender.publish(BELLS)
         assert time.monotonic() - began < 10
     assert await left(waiting) == [1, 3]
+
+
+async def test_a_broker_that_hangs_is_not_buried(module_url: str, broker: tuple[Broker, str]) -> None:
+    """It is asked so many times at once; what it was not asked to take waits in the outbox."""
+    took, url = broker
+    bells = [Doorbell(Type.JOB_SUBMITTED, job_id, 1, TRACE) for job_id in range(1, 201)]
+    async with publisher(module_url, url) as sender:
+        assert len(await sender.ring(bells)) == 200
+        took.stuck = {bell.job_id for bell in bells}
+        took.asked = 0
+        assert await sender.ring(bells) == []
+    assert took.asked == AT_ONCE
 
 
 @pytest.mark.parametrize("sink", [None, "http://127.0.0.1:1"])

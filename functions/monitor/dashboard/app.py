@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -24,7 +23,8 @@ from functions.monitor.operators import Operators
 from shared import logs
 from shared.auth import Gate
 from shared.db import UNAVAILABLE, Database
-from shared.http import Handler, Problem, Unavailable, route, uploaded
+from shared.evidence import DATA, download, find
+from shared.http import Handler, Problem, Unavailable, route
 from shared.jobs import State
 from shared.operation import Answer, Operation
 from shared.pictures import Pictures
@@ -142,16 +142,13 @@ class Dashboard:
         picture = await self._pictures.look(job_id, attempt)
         if picture is None:
             return Response(status_code=204, headers=render.HEADERS)
-        response = uploaded(picture, "image/jpeg", hashlib.sha256(picture).hexdigest())
-        response.headers["Cache-Control"] = "no-store"
-        return response
+        return Response(picture, media_type="image/jpeg", headers={**DATA, "Cache-Control": "no-store"})
 
     async def evidence(self, request: Request) -> Response:
         """A file that a worker left."""
         await session.of(request, self._gate, Scope.JOBS_READ)
         name, attempt = request.path_params["name"], _number(request, "attempt")
-        content, kind, digest = await views.file(self._database, _number(request), attempt, name)
-        response = uploaded(content, kind, digest)
+        response = download(self._database, await find(self._database, _number(request), name, attempt))
         response.headers["Cache-Control"] = "private, max-age=3600"
         return response
 

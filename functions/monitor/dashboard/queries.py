@@ -89,9 +89,3 @@ SELECT attempt, name, content_type, size, encode(sha256, 'hex') AS sha256, creat
     CASE WHEN content_type ~ '^(text/|application/json)' AND size <= %(shown)s THEN content END AS content
 FROM evidence WHERE job_id = %(id)s ORDER BY attempt, created_at, name
 """
-
-# One file.
-FILE: LiteralString = """
-SELECT content, content_type, encode(sha256, 'hex') FROM evidence
-WHERE (job_id, attempt, name) = (%(id)s, %(attempt)s, %(name)s)
-"""

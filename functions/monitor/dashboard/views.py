@@ -16,7 +16,7 @@ from functions.monitor.dashboard import queries, timeline
 from functions.monitor.models import AccountState
 from functions.monitor.operators import Operators
 from shared.db import Connection, Database
-from shared.http import Problem, Unavailable, invalid
+from shared.http import Problem, Unavailable
 from shared.jobs import LIVE, TERMINAL, State
 from shared.tracing import trace_id
 
@@ -153,18 +153,6 @@ async def runs(database: Database, job_id: int, attempt: int) -> bool:
     """Whether this attempt of the job runs."""
     async with database.connection() as connection:
         return bool(await _rows(connection, queries.RUNS, id=job_id, attempt=attempt))
-
-
-async def file(database: Database, job_id: int, attempt: int, name: str) -> tuple[bytes, str, str]:
-    """A file of a job: content, content type, SHA-256. Raises Problem 404."""
-    if "\0" in name:
-        raise invalid("name", "holds the character NUL; remove it")
-    async with database.connection() as connection:
-        values = {"id": job_id, "attempt": attempt, "name": name}
-        row = await (await connection.execute(queries.FILE, values)).fetchone()
-    if row is None:
-        raise Problem(404, f"job {job_id} has no such file", code="unknown_evidence")
-    return row[0], row[1], row[2]
 
 
 async def _rows(connection: Connection, statement: LiteralString, **values: Any) -> list[dict[str, Any]]:
