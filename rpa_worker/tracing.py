@@ -132,7 +132,7 @@ class _Cleaner:
         known = any(self._redactor.hints_at(str(attributes.get(name, ""))) for name in VALUES)
         secret = said["type"] == "password" or "one-time" in said["autocomplete"] or attributes.get("maxlength") == "1"
         if known or secret or SECRET_FIELD.search(" ".join(said.values())):
-            return self._hide(attributes, VALUES, SHORTEST_VALUE)
+            attributes = self._hide(attributes, VALUES, SHORTEST_VALUE)
         return attributes
 
     def _hide(self, members: Any, names: Sequence[str], shortest: int) -> Any:
