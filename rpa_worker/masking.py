@@ -19,7 +19,7 @@ MASKED = ", ".join(
     ]
 )
 FIELDS = "input, textarea, [contenteditable], iframe"
-LOOK = """(fields, { masked, names, record }) => {
+LOOK = """(fields, { masked, names, most, record }) => {
   const key = Symbol.for("rpa-worker");
   const known = new Set(fields);
   const roots = [...new Set([document, ...fields.map(it => it.getRootNode())])];
@@ -32,11 +32,14 @@ LOOK = """(fields, { masked, names, record }) => {
     const more = roots.flatMap(root => [...root.querySelectorAll(names)]).filter(it => !known.has(it));
     return [...fields, ...more].map(state);
   };
-  const seen = new Map((window[key]?.() ?? []).map(it => [JSON.stringify(it), it]));
-  const note = () => { const it = now(); seen.set(JSON.stringify(it), it); };
-  note();
-  const states = [...seen.values()];
+  const earlier = window[key]?.() ?? [];
+  const states = record ? [now()] : [...earlier, now()];
   if (record) {
+    const seen = new Map();
+    const note = () => {
+      const it = seen.size < most ? now() : [[true, "", ["TOO MUCH"]]];
+      seen.set(JSON.stringify(it), it);
+    };
     const observer = new MutationObserver(note);
     const kinds = ["input", "change", "scroll"];
     let next, end = performance.now() + record;
@@ -53,13 +56,14 @@ LOOK = """(fields, { masked, names, record }) => {
     }
     kinds.forEach(kind => addEventListener(kind, note, { capture: true, passive: true }));
     Object.defineProperty(window, key, { value: stop, configurable: true });
-    seen.clear();
     tick();
   }
   return [document.body?.innerText ?? "", [location.href, performance.timeOrigin, scrollX, scrollY], states];
 }"""
 """What a frame shows: its text, where it is, its fields as they are, before that as they were since they were looked
 at with `record`, the milliseconds to remember them. Values are judged here: no page is told of a secret."""
+MOST_STATES = 100
+"""More of them in the moment of a picture, and there is none."""
 SETTLE_TRIES = 3
 COLOUR = "#5b616e"
 
@@ -103,7 +107,7 @@ async def _look(page: Page, redactor: Redactor, *, record: float = 0) -> Seen | 
     """What is to be masked; None where a secret stands in the text."""
     found: Seen = []
     for frame in page.frames:
-        wanted = {"masked": MASKED, "names": FIELDS, "record": record}
+        wanted = {"masked": MASKED, "names": FIELDS, "most": MOST_STATES, "record": record}
         text, place, times = await frame.locator(FIELDS).evaluate_all(LOOK, wanted)
         if redactor.reveals(text):
             return None

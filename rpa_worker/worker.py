@@ -49,8 +49,8 @@ class Worker:
         """`capacity`: attempts at once. `drain_seconds`: how long SIGTERM lets them finish.
 
         `browser`: firefox or chromium, by default what BROWSER in the environment says, else firefox.
-        `trace`: of which attempts Playwright's trace is kept, on, failures or off; by default what TRACE in the
-        environment says, else failures. An action that records a trace of its own wants it off.
+        `trace`: of which attempts Playwright's trace is kept, on, failures or off; by default what BROWSER_TRACE
+        in the environment says, else failures. An action that records a trace of its own wants it off.
         """
         self.capacity = capacity
         self.heartbeat_seconds = heartbeat_seconds
@@ -58,9 +58,9 @@ class Worker:
         self._patience = patience or Patience()
         self._spans = Spans()
         self._driver = Driver(browser or os.environ.get("BROWSER") or "firefox")
-        self._trace = trace or os.environ.get("TRACE") or "failures"
+        self._trace = trace or os.environ.get("BROWSER_TRACE") or "failures"
         if self._trace not in TRACES:
-            raise ValueError(f"TRACE: {self._trace!r} is none of {', '.join(TRACES)}")
+            raise ValueError(f"BROWSER_TRACE: {self._trace!r} is none of {', '.join(TRACES)}")
         self._actions: dict[tuple[str, str], Action] = {}
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._latest: OrderedDict[int, int] = OrderedDict()

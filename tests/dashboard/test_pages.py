@@ -132,6 +132,7 @@ async def test_a_browser_is_watched(visit: Visit, api: Api) -> None:
     await expect(steps.filter(has_text="Fill")).to_have_count(4)
     await expect(steps.filter(has_text="[hidden]")).to_have_count(2)
     await steps.filter(has_text="#password").click()
+    await trace.mouse.move(0, 0)  # over another step it would show that one
     shown = trace.frame_locator("iframe.snapshot-visible")
     await expect(shown.get_by_role("heading")).to_have_text("Log in")
     await expect(shown.locator("#password")).to_have_value("[hidden]")

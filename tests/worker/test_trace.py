@@ -196,5 +196,5 @@ def test_resources_are_cleaned_and_else_as_they_were(tmp_path: Path) -> None:
 
 def test_trace_option() -> None:
     """One that is unknown is refused at the start."""
-    with pytest.raises(ValueError, match="TRACE"):
+    with pytest.raises(ValueError, match="BROWSER_TRACE"):
         Worker(trace="sometimes")
