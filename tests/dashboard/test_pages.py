@@ -131,11 +131,11 @@ async def test_a_browser_is_watched(visit: Visit, api: Api) -> None:
     steps = trace.get_by_role("treeitem")
     await expect(steps.filter(has_text="Fill")).to_have_count(4)
     await expect(steps.filter(has_text="[hidden]")).to_have_count(2)
-    await steps.filter(has_text="#password").click()
+    await steps.filter(has_text="Click").nth(1).click()
     await trace.mouse.move(0, 0)  # over another step it would show that one
     shown = trace.frame_locator("iframe.snapshot-visible")
-    await expect(shown.get_by_role("heading")).to_have_text("Log in")
-    await expect(shown.locator("#password")).to_have_value("[hidden]")
+    await expect(shown.get_by_role("heading")).to_have_text("One more step")
+    await expect(shown.locator("#code")).to_have_value("[hidden]")
     await keep(trace, "trace")
 
 
