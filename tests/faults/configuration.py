@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ PROVIDERS: dict[str, dict[str, Any]] = {
     "light": {"actions": ACTIONS, "max_sessions": 12},
     "firefox": {"actions": ACTIONS, "max_sessions": 3},
 }
-WEIGHTS = {"plain": 35, "bound": 10, "codes": 14, "gate": 8, "light": 31, "firefox": 2}
+WEIGHTS = {"plain": 36, "bound": 10, "codes": 14, "gate": 8, "light": 31, "firefox": 1}
 """Of a hundred jobs. A browser of `light` is a small process with a browser's contract, one of `firefox` is Firefox."""
 
 TIMES: dict[str, dict[str, dict[str, float]]] = {
@@ -59,13 +60,23 @@ TIMES: dict[str, dict[str, dict[str, float]]] = {
 """Constants that no setting makes shorter; whoever waits for them longer waits for them the same way."""
 
 
-def overrides(folder: Path, python_path: str) -> dict[str, dict[str, str]]:
+def entries(scale: int) -> dict[str, dict[str, Any]]:
+    """The providers, with `scale` times their limits; real browsers stay as few as a machine can run."""
+    scaled = deepcopy(PROVIDERS)
+    for name, entry in scaled.items():
+        for limited in [entry, *entry.get("accounts", [])] if name != "firefox" else []:
+            if "max_sessions" in limited:
+                limited["max_sessions"] *= scale
+    return scaled
+
+
+def overrides(folder: Path, python_path: str, scale: int) -> dict[str, dict[str, str]]:
     """What is laid over the local system's ConfigMaps; what lies in wait in the functions comes by PYTHONPATH."""
     return {
         "rpa-config": {
             "PYTHONPATH": python_path,
             "RPA_FAULTS": str(folder),
-            "MAX_WORKERS": str(MAX_WORKERS),
+            "MAX_WORKERS": str(MAX_WORKERS * scale),
             "DATABASE_POOL_SIZE": "6",
             "WORKER_TIMEOUT": "12",
             "HEARTBEAT_TIMEOUT": str(HEARTBEAT_TIMEOUT),
@@ -79,7 +90,7 @@ def overrides(folder: Path, python_path: str) -> dict[str, dict[str, str]]:
             "TOTP_MIN_VALIDITY": "1",
             "HEALTH_REPORT_ENABLED": "false",
         },
-        "rpa-providers": {f"{name}.yaml": yaml.safe_dump(entry) for name, entry in PROVIDERS.items()},
+        "rpa-providers": {f"{name}.yaml": yaml.safe_dump(entry) for name, entry in entries(scale).items()},
     }
 
 

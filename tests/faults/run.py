@@ -17,7 +17,7 @@ import psycopg
 
 from local.sweeping import BROWSER_MARK, browser_processes
 from tests.faults.auditor import Violation, audit
-from tests.faults.configuration import MAX_WORKERS, PROVIDERS
+from tests.faults.configuration import MAX_WORKERS, entries
 from tests.faults.delays import longest
 from tests.faults.drawing import Lots
 from tests.faults.evidence import Evidence
@@ -56,6 +56,8 @@ class Order:
     """Jobs under way at once."""
     pause: float = 2.0
     """Seconds between two outages, about."""
+    scale: int = 1
+    """How many times the limits of a short run hold."""
     first_lost: bool = False
     """Lose every event the first time that it comes."""
 
@@ -88,7 +90,7 @@ async def run(order: Order, state: Path) -> Outcome:
     outcome = Outcome(order)
     lots = Lots(order.seed, order.classes)
     started = time.monotonic()
-    async with FaultySystem(state, lots) as system:
+    async with FaultySystem(state, lots, order.scale) as system:
         (system.faults / "database").write_text(system.env["DATABASE_URL"])
         system.weather.first_lost = order.first_lost
         watch = Watch(system.env["DATABASE_URL"])
@@ -99,7 +101,7 @@ async def run(order: Order, state: Path) -> Outcome:
             with _at_ctrl_c(load.enough):
                 await _suffer(load, points, outages, watch)
             await _until(lambda: watch.at_rest or watch.stuck_since < time.monotonic() - REST_SECONDS)
-        evidence = _evidence(system, load)
+        evidence = _evidence(system, load, order.scale)
         outcome.reaping_seconds = evidence.reaping_seconds
         outcome.violations = await asyncio.to_thread(audit, evidence)
         outcome.delays = await asyncio.to_thread(longest, evidence.database_url)
@@ -195,11 +197,11 @@ def _states(database_url: str) -> Counter[str]:
         return Counter(dict(connection.execute(STATES).fetchall()))
 
 
-def _evidence(system: FaultySystem, load: Load) -> Evidence:
+def _evidence(system: FaultySystem, load: Load, scale: int) -> Evidence:
     return Evidence(
         database_url=system.env["DATABASE_URL"],
-        providers=PROVIDERS,
-        max_workers=MAX_WORKERS,
+        providers=entries(scale),
+        max_workers=MAX_WORKERS * scale,
         submitted=load.submitted,
         portal=system.portals.visits,
         ords=system.ords.reports,

@@ -30,7 +30,7 @@ INJECTED = Path(__file__).with_name("injected")
 class FaultySystem(LocalSystem):
     """A system that is about to suffer. `faults` is the folder through which its functions are reached."""
 
-    def __init__(self, state: Path, lots: Lots) -> None:
+    def __init__(self, state: Path, lots: Lots, scale: int = 1) -> None:
         self.faults = state.resolve() / "faults"
         self.lots = lots
         self.weather = Weather(lots)
@@ -42,7 +42,7 @@ class FaultySystem(LocalSystem):
         self._lay_in()
         super().__init__(
             state,
-            overrides=overrides(self.faults, f"{INJECTED}:{ROOT}"),
+            overrides=overrides(self.faults, f"{INJECTED}:{ROOT}", scale),
             schedules=SCHEDULES,
             broker=partial(FaultyBroker, weather=self.weather),
         )
