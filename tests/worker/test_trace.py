@@ -11,7 +11,7 @@ from pathlib import Path
 from urllib.parse import quote, quote_plus, urlencode
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -124,6 +124,7 @@ async def test_no_secret_is_in_a_trace(
     assert HIDDEN in members["trace.network"]
 
 
+@settings(deadline=None)
 @given(st.text(min_size=6, alphabet=st.characters(exclude_categories=["Cs", "Cc"])), st.text(max_size=5))
 @example('a"b\\c/d', "")
 @example("ä ö&<>'", "x")
