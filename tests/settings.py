@@ -1,13 +1,9 @@
-"""Every setting of every function, as the functions declare it.
-
-`python -m tests.settings` writes the table of docs/operations.md anew.
-"""
+"""Every setting of every function, as the functions declare it."""
 
 from __future__ import annotations
 
 import functools
 import json
-import re
 import subprocess
 import sys
 import tempfile
@@ -21,8 +17,6 @@ from local.manifests import Manifests
 
 ROOT = Path(__file__).parents[1]
 BASE = ROOT / "knative" / "base"
-GUIDE = ROOT / "docs" / "operations.md"
-TABLE = re.compile(r"(<!-- settings -->\n).*?(<!-- end of settings -->)", re.DOTALL)
 SECRETS = {
     "rpa-database": {"DATABASE_URL": "postgresql://nowhere/rpa"},
     "rpa-tokens": {"JWT_SECRET_KEY": "k" * 32},
@@ -115,13 +109,3 @@ def said_by(code: str, manifests: Manifests, **switches: str) -> Any:
             values |= environment(manifests, service, Path(mounts), {})
         argv = [sys.executable, "-W", "ignore", "-c", code, *functions]
         return json.loads(subprocess.run(argv, env=values, stdout=subprocess.PIPE, text=True, check=True).stdout)
-
-
-def table() -> str:
-    """The guide's table."""
-    rows = [f"| `{it.name}` | {it.meaning} | {it.default} |" for it in settings()]
-    return "\n".join(["| setting | meaning | default |", "|---|---|---|", *rows, ""])
-
-
-if __name__ == "__main__":
-    GUIDE.write_text(TABLE.sub(lambda match: match[1] + table() + match[2], GUIDE.read_text()))

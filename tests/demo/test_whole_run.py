@@ -37,8 +37,8 @@ from local.system import LocalSystem
 from shared.config import TokenSettings
 from shared.tokens import Keyring
 from tests.demo import plain_worker
+from tests.docs.documents import commands
 from tests.serving import eventually
-from tests.test_readme import block as readme_block
 
 JWT = re.compile(r"eyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]{10,}")
 TABLES = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
@@ -123,9 +123,10 @@ async def test_a_worker_of_plain_http_works_as_well(done: Done) -> None:
     assert "looking" in [entry["detail"].get("phase") for entry in history]
 
 
-async def test_the_readme_submits_a_job(done: Done) -> None:
+async def test_a_job_is_submitted_by_curl(done: Done) -> None:
     """Its three commands sign in, submit a job and find it."""
-    script = readme_block("sh", "SUBMIT_URL").replace(".local/env", str(done.system.state / "env"))
+    script = commands("docs/reference/http-api.md", ". .local/env")
+    script = script.replace(".local/env", str(done.system.state / "env"))
     shell = await asyncio.create_subprocess_exec("bash", "-euc", script, stdout=-1, stderr=-1)
     said, problems = await shell.communicate()
     assert (shell.returncode, problems) == (0, b"")
