@@ -99,7 +99,7 @@ def pictures_kept(run: Run, folder: Path) -> Check:
             if not file.exists() or (file.suffix == ".png" and not file.read_bytes().startswith(PNG)):
                 problems.append(f"job {job_id}: no {name}")
             count += 1
-    return Check("the evidence is on disk", problems, f"{count} screenshots")
+    return Check("the evidence is on disk", problems, f"{count} files")
 
 
 def nothing_left(left: Sequence[int], seen: int) -> Check:

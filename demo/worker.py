@@ -36,6 +36,7 @@ async def _log_in(job: Job, page: Page) -> None:
     await page.goto(portal.url)
     await page.fill("#username", portal.username)
     await page.fill("#password", portal.password)
+    await _linger(job)
     await page.click("button")
     if page.url.endswith("/code"):
         await _give_code(job, page)
@@ -48,6 +49,7 @@ async def _give_code(job: Job, page: Page) -> None:
         job.phase = "waiting for a login code"
         await page.fill("#code", await job.totp(rejected=count > 0))
         job.phase = "giving the login code"
+        await _linger(job)
         await page.click("button")
         if await page.query_selector("#code") is None:
             return
@@ -58,18 +60,26 @@ async def _send_order(job: Job, page: Page) -> None:
     job.phase = f"sending the {job.action}"
     await page.fill("#circuit", str(job.parameters["circuit"]))
     await page.select_option("#action", job.action)
+    await _linger(job)
     await page.click("button")
     await page.wait_for_selector("#outcome")
 
 
 async def _demonstrate(job: Job) -> None:
-    """What a job may ask for to show how failures end: a worker that dies, or one that is slow."""
+    """What a job may ask for to show how failures end: a worker that dies, or one that is slow to begin."""
     demonstration = job.parameters.get("demo")
     if demonstration == "die_once" and job.attempt == 1:
         await asyncio.sleep(0.5)  # the orchestrator knows by now who has the job
         os._exit(1)
     if isinstance(demonstration, dict):
         await asyncio.sleep(demonstration.get("hold_seconds", 0))
+
+
+async def _linger(job: Job) -> None:
+    """So that people can watch."""
+    demonstration = job.parameters.get("demo")
+    if isinstance(demonstration, dict):
+        await asyncio.sleep(demonstration.get("step_seconds", 0))
 
 
 for provider in PROVIDERS:

@@ -16,6 +16,7 @@ from rpa_worker.job import Job
 from rpa_worker.orchestrator import Orchestrator
 from rpa_worker.redaction import Redactor
 from rpa_worker.reports import Report, broken, completed, failed
+from rpa_worker.watching import Watching
 
 logger = logging.getLogger(__name__)
 
@@ -31,14 +32,19 @@ class Attempt:
         action: Action,
         orchestrator: Orchestrator,
         redactor: Redactor,
+        watching: Watching,
         *,
         heartbeat_seconds: float,
+        keep_trace: bool,
     ) -> None:
+        """`keep_trace`: of an action that is done, too; that of a failure is kept wherever it is recorded."""
         self.job = job
         self._action = action
         self._orchestrator = orchestrator
         self._redactor = redactor
+        self._watching = watching
         self._heartbeat_seconds = heartbeat_seconds
+        self._keep_trace = keep_trace
         self.reported: str | None = None
         """How it ended, once that was reported."""
         self._stopping = False
@@ -49,8 +55,11 @@ class Attempt:
         try:
             async with asyncio.TaskGroup() as group:
                 heart = group.create_task(self._beat())
+                pictures = group.create_task(self._watching.run())
                 self._performing = group.create_task(self._perform())
-                await self._complete(await self._report_of(self._performing))
+                report = await self._report_of(self._performing)
+                pictures.cancel()
+                await self._complete(report)
                 heart.cancel()
         except* AttemptOver:
             self._log(logging.INFO, "the attempt is over; nothing is reported")
@@ -68,7 +77,8 @@ class Attempt:
         while True:
             self.job.phase_changed.clear()
             try:
-                await self._orchestrator.heartbeat(self.job.phase, timeout=max(self._heartbeat_seconds, 5.0))
+                timeout = max(self._heartbeat_seconds, 5.0)
+                self._watching.heard(await self._orchestrator.heartbeat(self.job.phase, timeout=timeout))
             except AttemptOver:
                 self.job.cancelled = True
                 raise
@@ -83,23 +93,27 @@ class Attempt:
 
     async def _perform(self) -> Report:
         try:
-            return completed(self.job, await self._action(self.job))
+            report = completed(self.job, await self._action(self.job))
         except AttemptOver:
             raise
         except Exception as error:
             if not isinstance(error, BusinessFailure):
                 self._log(logging.ERROR, "the action failed\n%s", traceback.format_exc())
-            await self._keep_picture()
+            await self._keep("picture of the failure", self.job.picture_failure)
+            await self._keep("trace", self.job.keep_trace)
             return failed(self.job, self._redactor, error)
+        if self._keep_trace:
+            await self._keep("trace", self.job.keep_trace)
+        return report
 
-    async def _keep_picture(self) -> None:
-        """A picture of the failure is welcome, but must not become a failure itself."""
+    async def _keep(self, what: str, keep: Callable[[], Awaitable[None]]) -> None:
+        """Evidence of ours is welcome, but must not become a failure itself."""
         try:
-            await self.job.picture_failure()
+            await keep()
         except AttemptOver:
             raise
         except Exception as error:
-            self._log(logging.WARNING, "no picture of the failure: %s", error)
+            self._log(logging.WARNING, "no %s: %s", what, str(error) or type(error).__name__)
 
     async def _report_of(self, performing: asyncio.Task[Report]) -> Report:
         await asyncio.wait([performing])

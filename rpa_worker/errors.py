@@ -6,6 +6,7 @@ WorkerError
 ├── NoLoginCode          no login code is to be had for this job
 ├── TotpRejected         the portal refuses the login codes: raised by actions
 ├── EvidenceRefused      the orchestrator does not take this file
+├── TraceNotKept         a trace that is too large, or cannot be rid of secrets
 ├── PortalNotConfigured  the worker's environment lacks an account of the portal
 ├── InvalidOrder         a request to execute that this worker cannot follow
 └── Busy                 every slot is taken, or the worker is stopping
@@ -45,6 +46,10 @@ class TotpRejected(WorkerError):
 
 class EvidenceRefused(WorkerError):
     """The orchestrator does not take this file."""
+
+
+class TraceNotKept(WorkerError):
+    """The trace is too large, or cannot be rid of secrets."""
 
 
 class PortalNotConfigured(WorkerError):

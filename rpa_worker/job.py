@@ -92,5 +92,10 @@ class Job:
 
     async def picture_failure(self) -> None:
         """Keep what the page shows as `failure.png`, passwords and codes masked; without a page, nothing."""
-        if picture := await self._session.screenshot():
+        if picture := await self._session.picture():
             await self.evidence("failure.png", picture, "image/png")
+
+    async def keep_trace(self) -> None:
+        """Keep what Playwright recorded as `trace.zip`, secrets removed; where nothing was recorded, nothing."""
+        if trace := await self._session.trace():
+            await self.evidence("trace.zip", trace, "application/zip")

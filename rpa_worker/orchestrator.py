@@ -39,11 +39,18 @@ class Orchestrator:
         if order.traceparent:
             self._headers["traceparent"] = order.traceparent
 
-    async def heartbeat(self, phase: str, *, timeout: float) -> None:
-        """Say once that the attempt is alive. Raises AttemptOver, httpx.HTTPError."""
+    async def heartbeat(self, phase: str, *, timeout: float) -> bool:
+        """Say once that the attempt is alive; whether somebody watches it. Raises AttemptOver, httpx.HTTPError."""
         body = {**self._identity(), **({"phase": phase[:PHASE_LIMIT]} if phase else {})}
         response = await self._post("/callbacks/heartbeat", body, timeout=timeout)
-        _still_ours(response).raise_for_status()
+        return _watched(_still_ours(response).raise_for_status())
+
+    async def picture(self, jpeg: bytes, *, timeout: float) -> bool:
+        """Show once what the page looks like; whether somebody still watches. Raises AttemptOver, httpx.HTTPError."""
+        url = f"{self._order.orchestrator_callback}/callbacks/picture"
+        headers = {**self._headers, "content-type": "image/jpeg"}
+        response = await self._client.put(url, content=jpeg, headers=headers, timeout=timeout)
+        return _watched(_still_ours(response).raise_for_status())
 
     async def totp(self, *, rejected: bool) -> LoginCode:
         """The next login code, however long the queue. Raises AttemptOver, NoLoginCode."""
@@ -85,6 +92,14 @@ def _still_ours(response: httpx.Response) -> httpx.Response:
     if response.status_code == http.HTTPStatus.CONFLICT:
         raise AttemptOver(_explanation(response))
     return response
+
+
+def _watched(response: httpx.Response) -> bool:
+    """What the answer says; an orchestrator of an earlier version says nothing."""
+    try:
+        return response.json().get("watched") is True
+    except (ValueError, AttributeError):
+        return False
 
 
 def _explanation(response: httpx.Response) -> str:

@@ -23,10 +23,12 @@ from rpa_worker.order import Order
 from rpa_worker.patience import Patience
 from rpa_worker.redaction import Redactor
 from rpa_worker.spans import Spans, end
+from rpa_worker.watching import Watching
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+TRACES = ("on", "failures", "off")
 REMEMBERED_JOBS = 10_000
 FAREWELL_SECONDS = 10.0
 
@@ -41,11 +43,14 @@ class Worker:
         heartbeat_seconds: float = 10.0,
         drain_seconds: float = 30.0,
         browser: str | None = None,
+        trace: str | None = None,
         patience: Patience | None = None,
     ) -> None:
         """`capacity`: attempts at once. `drain_seconds`: how long SIGTERM lets them finish.
 
         `browser`: firefox or chromium, by default what BROWSER in the environment says, else firefox.
+        `trace`: of which attempts Playwright's trace is kept, on, failures or off; by default what BROWSER_TRACE
+        in the environment says, else failures. An action that records a trace of its own wants it off.
         """
         self.capacity = capacity
         self.heartbeat_seconds = heartbeat_seconds
@@ -53,6 +58,9 @@ class Worker:
         self._patience = patience or Patience()
         self._spans = Spans()
         self.driver = Driver(browser or os.environ.get("BROWSER") or "firefox")
+        self._trace = trace or os.environ.get("BROWSER_TRACE") or "failures"
+        if self._trace not in TRACES:
+            raise ValueError(f"BROWSER_TRACE: {self._trace!r} is none of {', '.join(TRACES)}")
         self._actions: dict[tuple[str, str], Action] = {}
         self._running: dict[Attempt, asyncio.Task[None]] = {}
         self._latest: OrderedDict[int, int] = OrderedDict()
@@ -142,9 +150,18 @@ class Worker:
         order, span = self._spans.begin(order)
         redactor = Redactor(order.token, order.totp_code, order.browser_service_url)
         orchestrator = Orchestrator(client, order, self._patience)
-        session = Session(self.driver, order.browser_service_url)
+        session = Session(self.driver, order.browser_service_url, redactor, traced=self._trace != "off")
         job = Job(order, orchestrator, session, redactor)
-        attempt = Attempt(job, action, orchestrator, redactor, heartbeat_seconds=self.heartbeat_seconds)
+        watching = Watching(session, orchestrator)
+        attempt = Attempt(
+            job,
+            action,
+            orchestrator,
+            redactor,
+            watching,
+            heartbeat_seconds=self.heartbeat_seconds,
+            keep_trace=self._trace == "on",
+        )
         self._running[attempt] = asyncio.create_task(self._work(attempt, session, span))
 
     async def _work(self, attempt: Attempt, session: Session, span: Span | None) -> None:

@@ -12,6 +12,11 @@ from shared.db import Database
 from shared.http import Problem
 
 PIECE = 256 * 1024
+DATA = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+}
+"""Headers of what is data to a browser, never a page of ours."""
 
 # A file of a job, the newest attempt's unless one is named, and its first piece.
 FIND: LiteralString = """
@@ -72,8 +77,7 @@ def download(database: Database, file: File) -> Response:
     headers = {
         "Content-Length": str(file.size),
         "ETag": f'"{file.digest}"',
-        "X-Content-Type-Options": "nosniff",
-        "Content-Security-Policy": "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:",
+        **DATA,
         "Content-Disposition": "inline" if file.kind.startswith("image/") else "attachment",
     }
     return StreamingResponse(file.content(database), media_type=file.kind, headers=headers)

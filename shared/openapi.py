@@ -26,7 +26,7 @@ HEADERS = {
     "Retry-After": "seconds to wait before asking again",
     "WWW-Authenticate": "how to authenticate",
 }
-CHECKED_MEDIA = {JSON, "application/x-www-form-urlencoded"}
+CHECKED_MEDIA = {JSON, "application/x-www-form-urlencoded", "image/jpeg"}
 """Of which any other is answered 415."""
 
 Mode = Literal["validation", "serialization"]

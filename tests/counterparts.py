@@ -30,12 +30,14 @@ class OrchestratorStandIn:
 
     def __init__(self) -> None:
         self.url = ""
+        self.watched = False
         self.heard: list[tuple[str, Any]] = []
         self.headers: list[httpx.Headers] = []
         self.queued: dict[str, deque[Response]] = {}
         self.codes = iter(f"{number:06}" for number in range(111111, 999999, 111111))
         routes = [
             Route("/callbacks/heartbeat", self._heartbeat, methods=["POST"]),
+            Route("/callbacks/picture", self._picture, methods=["PUT"]),
             Route("/callbacks/job-complete", self._complete, methods=["POST"]),
             Route("/callbacks/evidence/{name}", self._evidence, methods=["PUT"]),
             Route("/totp/{provider}", self._totp, methods=["POST"]),
@@ -60,8 +62,12 @@ class OrchestratorStandIn:
         return self.completion
 
     async def _heartbeat(self, request: Request) -> Response:
-        usual = JSONResponse({"status": "running", "lease_expires_at": "2030-01-01T00:00:00Z"})
-        return self._hear("heartbeat", request, await request.json()) or usual
+        usual = {"status": "running", "lease_expires_at": "2030-01-01T00:00:00Z", "watched": self.watched}
+        return self._hear("heartbeat", request, await request.json()) or JSONResponse(usual)
+
+    async def _picture(self, request: Request) -> Response:
+        usual = {"status": "running", "watched": self.watched}
+        return self._hear("picture", request, await request.body()) or JSONResponse(usual)
 
     async def _complete(self, request: Request) -> Response:
         return self._hear("complete", request, await request.json()) or JSONResponse({})

@@ -1,4 +1,4 @@
-"""callback: what workers report. Heartbeats, evidence, completion."""
+"""callback: what workers report. Heartbeats, pictures, evidence, completion."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from functions.callback import reports
-from functions.callback.models import Completion, Ended, EvidenceName, Heartbeat, Kept, Lease
+from functions.callback.models import Completion, Ended, EvidenceName, Heartbeat, Kept, Lease, Watched
 from shared import auth, logs, spans
 from shared.config import DatabaseSettings, EventSettings, LeaseSettings, LockoutSettings, TokenSettings, load
 from shared.db import Database
-from shared.http import Unavailable, application, parse, read, route
+from shared.http import Problem, Unavailable, application, invalid, parse, read, route
 from shared.http_client import HttpClient
 from shared.lockout import Lockout
 from shared.operation import WORKER, Answer, Body, Operation
 from shared.outbox import Publisher
+from shared.pictures import Pictures
 from shared.places import Places
 from shared.tokens import Attempt, Keyring
 from shared.valkey_client import Valkey
 
 EVIDENCE_LIMIT = 10 * 1024 * 1024
+PICTURE_LIMIT = 512 * 1024
+JPEG, JPEG_BEGINS = "image/jpeg", b"\xff\xd8\xff"
 UPLOADS_AT_ONCE = 4
 """Each is held some three times over while it is stored, and a pod has 384 MiB for all."""
 UPLOAD_WAIT_SECONDS = 10.0
@@ -41,6 +44,7 @@ HTTP = HttpClient()
 PUBLISHER = Publisher(SETTINGS, DATABASE, HTTP)
 VALKEY = Valkey(SETTINGS)
 LOCKOUT = Lockout(SETTINGS, VALKEY)
+PICTURES = Pictures(VALKEY)
 UPLOADS = Places(UPLOADS_AT_ONCE, UPLOAD_WAIT_SECONDS)
 
 
@@ -51,7 +55,23 @@ async def heartbeat(request: Request) -> Response:
     auth.same_attempt(token, beat.job_id, beat.attempt)
     async with DATABASE.connection() as connection:
         until = await reports.heartbeat(connection, token, beat, SETTINGS)
-    return JSONResponse({"status": "running", "lease_expires_at": until.isoformat()})
+    watched = await PICTURES.watched(token)
+    return JSONResponse({"status": "running", "lease_expires_at": until.isoformat(), "watched": watched})
+
+
+async def show_picture(request: Request) -> Response:
+    """PUT /callbacks/picture"""
+    token = auth.worker(request, KEYRING)
+    if request.headers.get("content-type") != JPEG:
+        raise Problem(415, f"Content-Type: must be {JPEG}", code="media_type")
+    async with UPLOADS.place():
+        content = await read(request, PICTURE_LIMIT)
+        if not content.startswith(JPEG_BEGINS):
+            raise invalid("body", "not a JPEG; send the page's screenshot as one")
+        async with DATABASE.connection() as connection:
+            await reports.runs(connection, token)
+        watched = await PICTURES.show(token, content)
+    return JSONResponse({"status": "running", "watched": watched})
 
 
 async def keep_evidence(request: Request) -> Response:
@@ -95,6 +115,14 @@ HEARTBEAT = Operation(
     answers={200: Answer(Lease)},
     refuses=[409],
 )
+PICTURE = Operation(
+    summary="What the page looks like now, for those who watch; nothing is kept of it",
+    description="About one a second while the last answer, or that to a heartbeat, says watched. Mask what is secret.",
+    who=WORKER,
+    body=Body(media=JPEG, limit=PICTURE_LIMIT),
+    answers={200: Answer(Watched)},
+    refuses=[409],
+)
 EVIDENCE = Operation(
     summary="Keep a file of the attempt; the same name again replaces it",
     description=f"An attempt keeps {reports.FILES_PER_ATTEMPT} files and {reports.BYTES_PER_ATTEMPT} bytes at most.",
@@ -114,6 +142,7 @@ COMPLETE = Operation(
 APPLICATION = application(
     [
         route("POST", "/callbacks/heartbeat", heartbeat, HEARTBEAT),
+        route("PUT", "/callbacks/picture", show_picture, PICTURE),
         route("PUT", "/callbacks/evidence/{name}", keep_evidence, EVIDENCE),
         route("POST", "/callbacks/job-complete", complete, COMPLETE),
     ],

@@ -70,10 +70,18 @@ class Completion(BaseModel):
 
 
 class Lease(BaseModel):
-    """Until when the next heartbeat must have come."""
+    """Until when the next heartbeat must have come; whether somebody watches and would like pictures."""
 
     status: Literal["running"]
     lease_expires_at: AwareDatetime
+    watched: bool
+
+
+class Watched(BaseModel):
+    """Whether somebody watches and would like the next picture, too."""
+
+    status: Literal["running"]
+    watched: bool
 
 
 class Kept(BaseModel):

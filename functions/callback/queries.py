@@ -33,6 +33,11 @@ SELECT state, attempt, EXISTS (
 FROM jobs WHERE id = %(job_id)s
 """
 
+# Whether the attempt runs.
+RUNS: LiteralString = """
+SELECT FROM jobs WHERE id = %(job_id)s AND attempt = %(attempt)s AND state IN ('dispatching', 'running')
+"""
+
 # Keep a file; the same name again replaces it while the attempt lives.
 KEEP_EVIDENCE: LiteralString = """
 WITH job AS (

@@ -58,6 +58,14 @@ async def heartbeat(connection: Connection, token: Attempt, beat: Heartbeat, lea
     return row[0]  # type: ignore[no-any-return]
 
 
+async def runs(connection: Connection, token: Attempt) -> None:
+    """Raises Problem 409 where the attempt is over."""
+    values = {"job_id": token.job_id, "attempt": token.attempt}
+    if await (await connection.execute(queries.RUNS, values)).fetchone() is None:
+        state, attempt, _ = await _standing(connection, token)
+        raise _over(token, state, attempt)
+
+
 async def keep_evidence(connection: Connection, token: Attempt, name: str, content_type: str, content: bytes) -> str:
     """Keep a file of the attempt; its SHA-256. Raises Problem 409, 413 or 422."""
     if not EVIDENCE_NAME.fullmatch(name):

@@ -89,9 +89,11 @@ def _dashboard() -> Response:
     # With the first page: Prometheus need not wait until pages can be made.
     from functions.monitor.dashboard.app import Dashboard
     from functions.monitor.dashboard.submit import SubmitJob
+    from shared.pictures import Pictures
 
     submit = SubmitJob(HTTP, SETTINGS.submit_url)
-    return Application(Dashboard(GATE, DATABASE, OPERATORS, submit, SETTINGS.providers).app(), AT_ONCE)
+    pages = Dashboard(GATE, DATABASE, OPERATORS, Pictures(VALKEY), submit, SETTINGS.providers)
+    return Application(pages.app(), AT_ONCE)
 
 
 async def dashboard(_request: Request) -> Response:

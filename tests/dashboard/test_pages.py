@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from typing import Any
@@ -22,6 +23,16 @@ HELD = {
     "action": "validation",
     "parameters": {"circuit": "MF-1", "demo": {"hold_seconds": 60}},
 }
+WATCHED = {
+    "provider": "octotel",
+    "action": "validation",
+    "parameters": {"circuit": "UNKNOWN-1", "demo": {"step_seconds": 8}},
+}
+PIXELS = """image => {
+  const canvas = Object.assign(document.createElement("canvas"), { width: 640, height: 360 });
+  canvas.getContext("2d").drawImage(image, 0, 0, 640, 360);
+  return canvas.toDataURL();
+}"""
 LATER = {"provider": "openserve", "action": "validation", "run_after": "2990-01-01T00:00:00Z"}
 MANY = """
 INSERT INTO jobs (content_digest, external_job_id, provider, action, parameters, priority, max_retries, traceparent,
@@ -97,6 +108,35 @@ async def test_a_job_is_watched_and_cancelled(visit: Visit, api: Api) -> None:
     await page.locator("summary", has_text="Cancel job").click()
     await page.get_by_role("button", name="Cancel job").click()
     await expect(page.locator("#state")).to_have_text("cancelled")
+
+
+async def test_a_browser_is_watched(visit: Visit, api: Api) -> None:
+    """Pictures follow one another while the attempt runs, and only then; its trace is there afterwards."""
+    _, job = await api.submit(WATCHED)
+    page = await visit(f"/ui/jobs/{job['id']}")
+    picture = page.locator("#browser img")
+    await expect(picture).to_be_visible(timeout=60_000)
+    await accessible(page, "job-watched")
+    for _ in range(2):
+        before = await picture.evaluate(PIXELS)
+        async with asyncio.timeout(30):
+            while await picture.evaluate(PIXELS) == before:  # noqa: ASYNC110 - a worker brings it about
+                await asyncio.sleep(0.2)
+    await expect(page.locator("#browser figcaption")).to_have_text("Now")
+    await expect(page.locator("#state")).to_have_text("failed", timeout=90_000)
+    await expect(page.locator("#browser")).to_be_empty()
+    async with page.context.expect_page() as opened:
+        await page.get_by_role("link", name="Open the trace").click()
+    trace = await opened.value
+    steps = trace.get_by_role("treeitem")
+    await expect(steps.filter(has_text="Fill")).to_have_count(4)
+    await expect(steps.filter(has_text="[hidden]")).to_have_count(2)
+    await steps.filter(has_text="Click").nth(1).click()
+    await trace.mouse.move(0, 0)  # over another step it would show that one
+    shown = trace.frame_locator("iframe.snapshot-visible")
+    await expect(shown.get_by_role("heading")).to_have_text("One more step")
+    await expect(shown.locator("#code")).to_have_value("[hidden]")
+    await keep(trace, "trace")
 
 
 async def test_a_priority_is_changed(visit: Visit, api: Api) -> None:

@@ -25,7 +25,7 @@ from tests.intruders.forging import ATTEMPT, FORGED, HOUR
 from tests.serving import serving
 
 PAGES = ["/ui/", "/ui/jobs", "/ui/jobs/1", "/ui/providers", "/ui/dead-letters", "/ui/dead-letters/1"]
-FILE = "/ui/jobs/1/evidence/1/a.png"
+FILES = ["/ui/jobs/1/evidence/1/a.png", "/ui/jobs/1/picture/1"]
 DEEDS = [
     "/ui/jobs/1/cancel",
     "/ui/jobs/1/retry",
@@ -106,7 +106,7 @@ async def test_without_a_session_there_is_no_page(stage: Stage, forged: str) -> 
     others = {"a worker's": stage.worker_token(1), "none": ""}
     token = FORGED[forged]("rpa-api", ATTEMPT) if forged in FORGED else others[forged]
     async with unchanged(stage):
-        for path in (*PAGES, FILE):
+        for path in (*PAGES, *FILES):
             answer = await get(stage, path, token or "x")
             assert (answer.status_code, answer.text) == (303, "")
             assert answer.headers["location"] == f"/ui/sign-in?next={path.replace('/', '%2F')}"

@@ -130,6 +130,9 @@ def good(door: Door, scene: Scene) -> Good:
         ("monitor", "GET", "/dead-letters/{id:letter}"): Good(Scope.MONITOR_READ, {"id": scene.letter}),
         ("monitor", "POST", "/dead-letters/{id:letter}:replay"): Good(Scope.OPERATE, {"id": scene.letter}),
         ("callback", "POST", "/callbacks/heartbeat"): Good(None, {"json": {**own, "phase": "intruded"}}),
+        ("callback", "PUT", "/callbacks/picture"): Good(
+            None, {"content": b"\xff\xd8\xff", "headers": {"Content-Type": "image/jpeg"}}
+        ),
         ("callback", "PUT", "/callbacks/evidence/{name}"): Good(None, {"name": "b.png", "content": b"x"}),
         ("callback", "POST", "/callbacks/job-complete"): Good(None, {"json": {**own, "status": "completed"}}),
         ("issue_totp", "POST", "/totp/{provider}"): Good(None, {"provider": "octotel"}),
@@ -148,4 +151,5 @@ async def knock(stage: Stage, door: Door, scene: Scene, headers: dict[str, str])
     """The good request, with these headers for a token."""
     options = dict(good(door, scene).options)
     path = re.sub(r"{(\w+)(:\w+)?}", lambda match: str(options.pop(match[1])), door.path)
+    headers = {**options.pop("headers", {}), **headers}
     return await stage.clients[door.function].request(door.method, path, headers=headers, **options)

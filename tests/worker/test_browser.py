@@ -48,7 +48,7 @@ async def test_failure_is_pictured(
     await client.execute(browser_service_url=browser_url)
     report = await orchestrator.completed()
     assert report["failure"]["code"] == "timeout_error"
-    assert report["evidence"] == ["failure.png"]
+    assert report["evidence"] == ["failure.png", "trace.zip"]
     picture = orchestrator.calls("evidence")[0][2]
     assert picture.startswith(PNG)
     assert picture != plain[0]
@@ -57,8 +57,8 @@ async def test_failure_is_pictured(
 async def test_picture_refused(
     worker: Worker, client: Client, orchestrator: OrchestratorStandIn, browser_url: str
 ) -> None:
-    """A picture that cannot be kept does not hide the failure."""
-    orchestrator.answer("evidence", JSONResponse({"detail": "no room"}, 413))
+    """A picture and a trace that cannot be kept do not hide the failure."""
+    orchestrator.answer("evidence", *[JSONResponse({"detail": "no room"}, 413) for _ in range(2)])
 
     @worker.action("octotel", "validation")
     async def validate(job: Job) -> None:

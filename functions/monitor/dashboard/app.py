@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from functions.monitor.dashboard import render, session, views
+from functions.monitor.dashboard import render, session, viewer, views
 from functions.monitor.dashboard.session import Session, SignedOut
 from functions.monitor.dashboard.submit import SubmitJob
 from functions.monitor.dashboard.views import Wish
@@ -23,10 +23,11 @@ from functions.monitor.operators import Operators
 from shared import logs
 from shared.auth import Gate
 from shared.db import UNAVAILABLE, Database
-from shared.evidence import download, find
+from shared.evidence import DATA, download, find
 from shared.http import Handler, Problem, Unavailable, route
 from shared.jobs import State
 from shared.operation import Answer, Operation
+from shared.pictures import Pictures
 from shared.providers import Provider
 from shared.tokens import Scope
 
@@ -52,12 +53,14 @@ class Dashboard:
         gate: Gate,
         database: Database,
         operators: Operators,
+        pictures: Pictures,
         submit: SubmitJob,
         providers: dict[str, Provider],
     ) -> None:
         self._gate = gate
         self._database = database
         self._operators = operators
+        self._pictures = pictures
         self._submit = submit
         self._providers = providers
 
@@ -67,6 +70,7 @@ class Dashboard:
             self._route("GET", "/ui/", self.overview),
             self._route("GET", "/ui/jobs", self.jobs),
             self._route("GET", "/ui/jobs/{id}", self.job),
+            self._route("GET", "/ui/jobs/{id}/picture/{attempt}", self.picture),
             self._route("GET", "/ui/jobs/{id}/evidence/{attempt}/{name}", self.evidence),
             self._route("POST", "/ui/jobs/{id}/{deed}", self.change_job),
             self._route("GET", "/ui/providers", self.providers),
@@ -78,6 +82,7 @@ class Dashboard:
             self._route("POST", "/ui/sign-in", self.signed_in),
             self._route("POST", "/ui/sign-out", self.sign_out),
             self._route("GET", "/ui/static/{name}", self.static),
+            self._route("GET", viewer.BASE + "{name:path}", self.trace_viewer),
             self._route("POST", "/ui/{kind}/{name}/{deed}", self.pause_or_resume),  # last, for it fits many
         ]
         return Starlette(routes=routes, exception_handlers={HTTPException: _no_page})
@@ -124,7 +129,20 @@ class Dashboard:
         here = await session.of(request, self._gate, Scope.JOBS_READ)
         found = await views.job(self._database, _number(request), now=datetime.now(UTC))
         provider = self._providers.get(found["job"]["provider"])
-        return await self._show(request, "job", here, browser=provider is None or provider.browser, **found)
+        return await self._show(
+            request, "job", here, browser=provider is None or provider.browser, viewer=viewer.link, **found
+        )
+
+    async def picture(self, request: Request) -> Response:
+        """What an attempt's browser shows; that somebody looks is told to its worker."""
+        await session.of(request, self._gate, Scope.JOBS_READ)
+        job_id, attempt = _number(request), _number(request, "attempt")
+        if not await views.runs(self._database, job_id, attempt):
+            raise Problem(404, f"attempt {attempt} of job {job_id} does not run", code="unknown_picture")
+        picture = await self._pictures.look(job_id, attempt)
+        if picture is None:
+            return Response(status_code=204, headers=render.HEADERS)
+        return Response(picture, media_type="image/jpeg", headers={**DATA, "Cache-Control": "no-store"})
 
     async def evidence(self, request: Request) -> Response:
         """A file that a worker left."""
@@ -160,6 +178,13 @@ class Dashboard:
             raise Problem(404, "there is no such file")
         headers = {"Cache-Control": "public, max-age=31536000, immutable", "X-Content-Type-Options": "nosniff"}
         return Response(render.STATIC[name], media_type=render.KINDS[PurePath(name).suffix], headers=headers)
+
+    async def trace_viewer(self, request: Request) -> Response:
+        """A file of Playwright's trace viewer."""
+        found = viewer.file(request.path_params["name"], request.headers.get("host", ""))
+        if found is None:
+            raise Problem(404, "there is no such file")
+        return found
 
     # Deeds
 

@@ -73,6 +73,11 @@ LEFT JOIN jobs retry ON retry.retry_of = j.id
 WHERE j.id = %(id)s
 """
 
+# Whether an attempt runs.
+RUNS: LiteralString = """
+SELECT FROM jobs WHERE id = %(id)s AND attempt = %(attempt)s AND state = 'running'
+"""
+
 # What happened to it.
 HISTORY: LiteralString = """
 SELECT at, attempt, event, from_state, to_state, detail FROM history WHERE job_id = %(id)s ORDER BY id

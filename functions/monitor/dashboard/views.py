@@ -149,6 +149,12 @@ def _text(file: Mapping[str, Any]) -> str | None:
         return text
 
 
+async def runs(database: Database, job_id: int, attempt: int) -> bool:
+    """Whether this attempt of the job runs."""
+    async with database.connection() as connection:
+        return bool(await _rows(connection, queries.RUNS, id=job_id, attempt=attempt))
+
+
 async def _rows(connection: Connection, statement: LiteralString, **values: Any) -> list[dict[str, Any]]:
     async with connection.cursor(row_factory=dict_row) as cursor:
         return await (await cursor.execute(statement, values)).fetchall()

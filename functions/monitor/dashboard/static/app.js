@@ -3,6 +3,7 @@
 "use strict";
 
 const EVERY = 5000;
+const PICTURE_EVERY = 1000;
 const live = document.getElementById("live");
 const parts = document.querySelectorAll("[data-live]");
 let busy = false;
@@ -20,11 +21,15 @@ function show(part, fresh) {
   const twins = (root) => [...root.querySelectorAll("a, button, summary, [tabindex]")];
   const place = focused ? twins(part).indexOf(focused) : -1;
   part.replaceChildren(...fresh.childNodes);
+  if (fresh.dataset.picture) part.dataset.picture = fresh.dataset.picture;
+  else delete part.dataset.picture;
   if (place >= 0) twins(part)[place]?.focus({ preventScroll: true });
 }
 
+const looking = () => document.visibilityState === "visible" && live.getAttribute("aria-pressed") === "true";
+
 async function refresh() {
-  if (busy || document.visibilityState !== "visible" || live.getAttribute("aria-pressed") !== "true") return;
+  if (busy || !looking()) return;
   busy = true;
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
@@ -33,7 +38,9 @@ async function refresh() {
     const page = new DOMParser().parseFromString(await answer.text(), "text/html");
     for (const part of document.querySelectorAll("[data-live]")) {
       const fresh = page.getElementById(part.id);
-      if (fresh && fresh.innerHTML !== part.innerHTML && !inUse(part)) show(part, fresh);
+      // The same browser goes on being shown.
+      const same = fresh?.dataset.picture && fresh.dataset.picture === part.dataset.picture;
+      if (fresh && !same && fresh.innerHTML !== part.innerHTML && !inUse(part)) show(part, fresh);
     }
     live.textContent = "Live";
   } catch {
@@ -41,6 +48,30 @@ async function refresh() {
   } finally {
     busy = false;
   }
+}
+
+// The newest picture of the browser takes the place of the one before once it is there.
+async function picture() {
+  const part = document.querySelector("[data-picture]");
+  const path = part?.dataset.picture;
+  if (path && looking()) {
+    const image = new Image();
+    image.alt = "What the browser shows";
+    image.src = `${path}?at=${Date.now()}`;
+    const there = await image.decode().then(() => true, () => false);
+    if (part.dataset.picture === path) renew(part.querySelector("figure"), there && image);
+  }
+  setTimeout(picture, PICTURE_EVERY);
+}
+
+function renew(figure, image) {
+  const caption = figure.querySelector("figcaption") ?? document.createElement("figcaption");
+  if (image) {
+    caption.dataset.at = Date.now();
+    figure.replaceChildren(image, caption);
+  }
+  const seconds = Math.round((Date.now() - caption.dataset.at) / 1000);
+  caption.textContent = seconds > 3 ? `${seconds} s ago` : "Now";
 }
 
 if (live && parts.length) {
@@ -52,4 +83,5 @@ if (live && parts.length) {
   });
   document.addEventListener("visibilitychange", refresh);
   setInterval(refresh, EVERY);
+  picture();
 }
