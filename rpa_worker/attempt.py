@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import traceback
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -19,6 +20,9 @@ from rpa_worker.reports import Report, broken, completed, failed
 from rpa_worker.watching import Watching
 
 logger = logging.getLogger(__name__)
+
+SOONEST_SECONDS = 1.0
+"""Between two heartbeats, however short the lease."""
 
 Action = Callable[[Job], Awaitable[dict[str, Any] | None]]
 
@@ -45,6 +49,7 @@ class Attempt:
         self._watching = watching
         self._heartbeat_seconds = heartbeat_seconds
         self._keep_trace = keep_trace
+        self._lease_seconds = math.inf
         self.reported: str | None = None
         """How it ended, once that was reported."""
         self._stopping = False
@@ -78,7 +83,9 @@ class Attempt:
             self.job.phase_changed.clear()
             try:
                 timeout = max(self._heartbeat_seconds, 5.0)
-                self._watching.heard(await self._orchestrator.heartbeat(self.job.phase, timeout=timeout))
+                heard = await self._orchestrator.heartbeat(self.job.phase, timeout=timeout)
+                self._watching.heard(heard.watched)
+                self._lease_seconds = heard.lease_seconds or self._lease_seconds
             except AttemptOver:
                 self.job.cancelled = True
                 raise
@@ -89,7 +96,8 @@ class Attempt:
     async def _pause(self) -> None:
         """Until the next heartbeat is due; a new phase is told at once."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self.job.phase_changed.wait(), self._heartbeat_seconds)
+            due = min(self._heartbeat_seconds, max(self._lease_seconds / 3, SOONEST_SECONDS))
+            await asyncio.wait_for(self.job.phase_changed.wait(), due)
 
     async def _perform(self) -> Report:
         try:

@@ -28,6 +28,14 @@ class LoginCode:
     account: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a heartbeat's answer says; an orchestrator of an earlier version says less."""
+
+    watched: bool
+    lease_seconds: float | None
+
+
 class Orchestrator:
     """The orchestrator, as one attempt sees it."""
 
@@ -39,18 +47,20 @@ class Orchestrator:
         if order.traceparent:
             self._headers["traceparent"] = order.traceparent
 
-    async def heartbeat(self, phase: str, *, timeout: float) -> bool:
-        """Say once that the attempt is alive; whether somebody watches it. Raises AttemptOver, httpx.HTTPError."""
+    async def heartbeat(self, phase: str, *, timeout: float) -> Heard:
+        """Say once that the attempt is alive. Raises AttemptOver, httpx.HTTPError."""
         body = {**self._identity(), **({"phase": phase[:PHASE_LIMIT]} if phase else {})}
         response = await self._post("/callbacks/heartbeat", body, timeout=timeout)
-        return _watched(_still_ours(response).raise_for_status())
+        answer = _said(_still_ours(response).raise_for_status())
+        seconds = answer.get("lease_seconds")
+        return Heard(answer.get("watched") is True, seconds if isinstance(seconds, int | float) else None)
 
     async def picture(self, jpeg: bytes, *, timeout: float) -> bool:
         """Show once what the page looks like; whether somebody still watches. Raises AttemptOver, httpx.HTTPError."""
         url = f"{self._order.orchestrator_callback}/callbacks/picture"
         headers = {**self._headers, "content-type": "image/jpeg"}
         response = await self._client.put(url, content=jpeg, headers=headers, timeout=timeout)
-        return _watched(_still_ours(response).raise_for_status())
+        return _said(_still_ours(response).raise_for_status()).get("watched") is True
 
     async def totp(self, *, rejected: bool) -> LoginCode:
         """The next login code, however long the queue. Raises AttemptOver, NoLoginCode."""
@@ -94,12 +104,12 @@ def _still_ours(response: httpx.Response) -> httpx.Response:
     return response
 
 
-def _watched(response: httpx.Response) -> bool:
-    """What the answer says; an orchestrator of an earlier version says nothing."""
+def _said(response: httpx.Response) -> dict[str, Any]:
     try:
-        return response.json().get("watched") is True
-    except (ValueError, AttributeError):
-        return False
+        said = response.json()
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 def _explanation(response: httpx.Response) -> str:

@@ -31,6 +31,7 @@ class OrchestratorStandIn:
     def __init__(self) -> None:
         self.url = ""
         self.watched = False
+        self.lease_seconds = 60.0
         self.heard: list[tuple[str, Any]] = []
         self.headers: list[httpx.Headers] = []
         self.queued: dict[str, deque[Response]] = {}
@@ -63,6 +64,7 @@ class OrchestratorStandIn:
 
     async def _heartbeat(self, request: Request) -> Response:
         usual = {"status": "running", "lease_expires_at": "2030-01-01T00:00:00Z", "watched": self.watched}
+        usual["lease_seconds"] = self.lease_seconds
         return self._hear("heartbeat", request, await request.json()) or JSONResponse(usual)
 
     async def _picture(self, request: Request) -> Response:

@@ -54,9 +54,9 @@ async def heartbeat(request: Request) -> Response:
     beat = await parse(request, Heartbeat)
     auth.same_attempt(token, beat.job_id, beat.attempt)
     async with DATABASE.connection() as connection:
-        until = await reports.heartbeat(connection, token, beat, SETTINGS)
-    watched = await PICTURES.watched(token)
-    return JSONResponse({"status": "running", "lease_expires_at": until.isoformat(), "watched": watched})
+        until, seconds = await reports.heartbeat(connection, token, beat, SETTINGS)
+    lease = {"lease_expires_at": until.isoformat(), "lease_seconds": round(seconds, 3)}
+    return JSONResponse({"status": "running", **lease, "watched": await PICTURES.watched(token)})
 
 
 async def show_picture(request: Request) -> Response:

@@ -70,10 +70,11 @@ class Completion(BaseModel):
 
 
 class Lease(BaseModel):
-    """Until when the next heartbeat must have come; whether somebody watches and would like pictures."""
+    """By when the next heartbeat must have come, and in how many seconds; whether somebody would like pictures."""
 
     status: Literal["running"]
     lease_expires_at: AwareDatetime
+    lease_seconds: float
     watched: bool
 
 

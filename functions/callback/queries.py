@@ -22,7 +22,7 @@ WITH job AS (
         SELECT detail ->> 'phase' FROM history
         WHERE job_id = %(job_id)s AND attempt = %(attempt)s AND detail ? 'phase' ORDER BY id DESC LIMIT 1))
 )
-SELECT lease_expires_at FROM moved
+SELECT lease_expires_at, extract(epoch FROM lease_expires_at - now())::float8 FROM moved
 """
 
 # Where the attempt stands, for the answer to a worker that is too late.

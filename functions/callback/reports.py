@@ -41,8 +41,10 @@ async def _standing(connection: Connection, token: Attempt) -> tuple[str | None,
     return (row[0], row[1], row[2]) if row else (None, 0, False)
 
 
-async def heartbeat(connection: Connection, token: Attempt, beat: Heartbeat, leases: LeaseSettings) -> datetime:
-    """Until when the lease now runs. Raises Problem 409 where the attempt is over."""
+async def heartbeat(
+    connection: Connection, token: Attempt, beat: Heartbeat, leases: LeaseSettings
+) -> tuple[datetime, float]:
+    """Until when the lease now runs, and for how many seconds. Raises Problem 409 where the attempt is over."""
     values = {
         "job_id": token.job_id,
         "attempt": token.attempt,
@@ -55,7 +57,7 @@ async def heartbeat(connection: Connection, token: Attempt, beat: Heartbeat, lea
     if row is None:
         state, attempt, _ = await _standing(connection, token)
         raise _over(token, state, attempt)
-    return row[0]  # type: ignore[no-any-return]
+    return row[0], row[1]
 
 
 async def runs(connection: Connection, token: Attempt) -> None:

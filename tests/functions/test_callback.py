@@ -56,6 +56,7 @@ async def test_a_heartbeat_extends_the_lease(stage: Stage) -> None:
     until = datetime.fromisoformat(answer.json()["lease_expires_at"])
     assert until == await lease(stage, order)
     assert timedelta(seconds=50) < until - datetime.now(UTC) <= timedelta(seconds=60)
+    assert answer.json()["lease_seconds"] == pytest.approx(60, abs=0.5)
 
 
 async def test_heartbeats_do_not_extend_an_attempt_for_ever(stage: Stage) -> None:

@@ -69,6 +69,19 @@ async def test_heartbeats(worker: Worker, client: Client, orchestrator: Orchestr
     assert last == {"job_id": 1, "attempt": 1, "phase": "logging in"}
 
 
+async def test_heartbeats_keep_a_short_lease(worker: Worker, client: Client, orchestrator: OrchestratorStandIn) -> None:
+    """However rare they would be: a lease that lasts less is extended before it ends."""
+    worker.heartbeat_seconds = 60
+    orchestrator.lease_seconds = 3.0
+
+    @worker.action("octotel", "validation")
+    async def validate(_: Job) -> None:
+        await eventually(lambda: len(orchestrator.calls("heartbeat")) > 2)
+
+    await client.execute()
+    assert (await orchestrator.completed())["status"] == "completed"
+
+
 async def test_new_phase_is_told(client: Client, worker: Worker, orchestrator: OrchestratorStandIn) -> None:
     """A new phase is told at once, however rare the heartbeats are."""
     worker.heartbeat_seconds = 60
