@@ -26,6 +26,8 @@ class Account:
     username: str
     password: str = field(repr=False)
     totp: pyotp.TOTP | None = field(default=None, repr=False)
+    period: float = 30.0
+    """Seconds of a code's time step."""
     last_step: int = -1
 
     def knows(self, username: str, password: str) -> bool:
@@ -36,7 +38,7 @@ class Account:
     def use_code(self, code: str, now: float) -> int:
         """The time step of the code, which no later login can use again. Raises CodeRefused."""
         assert self.totp is not None  # noqa: S101 - asked only of accounts that have codes
-        current = int(now) // self.totp.interval
+        current = int(now // self.period)
         for step in range(current - TOLERANCE, current + TOLERANCE + 1):
             if hmac.compare_digest(self.totp.generate_otp(step), code):
                 return self._use_step(step)
@@ -51,17 +53,17 @@ class Account:
 
 def read_accounts(operator: str, environment: Mapping[str, str]) -> list[Account]:
     """The operator's accounts: <OPERATOR>_USERNAME, <OPERATOR>_2_USERNAME and so on."""
-    period = int(environment.get("TOTP_PERIOD", "30"))
     name = re.compile(rf"({operator.upper()}(?:_\d+)?)_(?:USERNAME|EMAIL)")
     prefixes = sorted({match[1] for key in environment if (match := name.fullmatch(key))})
-    return [_account(prefix, period, environment) for prefix in prefixes]
+    return [_account(prefix, environment) for prefix in prefixes]
 
 
-def _account(prefix: str, period: int, environment: Mapping[str, str]) -> Account:
+def _account(prefix: str, environment: Mapping[str, str]) -> Account:
     seed = environment.get(f"{prefix}_TOTP_SECRET")
     return Account(
         prefix=prefix,
         username=environment.get(f"{prefix}_USERNAME") or environment[f"{prefix}_EMAIL"],
         password=environment[f"{prefix}_PASSWORD"],
-        totp=pyotp.TOTP(seed, interval=period) if seed else None,
+        totp=pyotp.TOTP(seed) if seed else None,
+        period=float(environment.get(f"{prefix}_TOTP_PERIOD", "30")),
     )

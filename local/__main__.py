@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from local.down import down
-from local.system import CANNOT_START, LocalSystem
+from local.overlay import own_providers
+from local.system import CANNOT_START, LOGINS, LocalSystem
 
 USAGE = "usage: python -m local up|down|clean"
 
@@ -41,10 +42,12 @@ def _once(stop: Callable[[], object]) -> Callable[[], None]:
 
 async def _run(state: Path) -> None:
     print("starting ...", flush=True)
-    async with LocalSystem(state) as system:
+    async with LocalSystem(state, overrides=own_providers(state / "providers")) as system:
         for name in ("SUBMIT_URL", "MONITOR_URL", "ORDS_INBOX_URL"):
             print(f"{name:16} {system.env[name]}")
-        print(f"all addresses    {state / 'env'}\nlogs             {state / 'log'}\nready; Ctrl-C stops it", flush=True)
+        for what, file in (("all addresses", "env"), ("portals' logins", LOGINS), ("logs", "log")):
+            print(f"{what:16} {state / file}")
+        print("ready; Ctrl-C stops it", flush=True)
         await asyncio.Event().wait()
 
 

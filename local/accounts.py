@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import yaml
 
+from local.kustomize import ManifestError
 from shared.providers import Provider
 
 
@@ -18,19 +19,14 @@ class Account:
     prefix: str
     codes: bool
     """Whether its portal asks for a login code."""
+    period: float
+    """Seconds of a code's time step."""
     password: str = field(default="", repr=False)
     seed: str = field(default="", repr=False)
 
     @property
-    def login(self) -> dict[str, str]:
-        """What logs in, but for the code."""
-        username = f"robot@{self.prefix.lower().replace('_', '-')}.example"
-        return {f"{self.prefix}_USERNAME": username, f"{self.prefix}_PASSWORD": self.password}
-
-    @property
-    def code(self) -> dict[str, str]:
-        """The seed of its codes; workers never have it."""
-        return {f"{self.prefix}_TOTP_SECRET": self.seed} if self.codes else {}
+    def username(self) -> str:
+        return f"robot@{self.prefix.lower().replace('_', '-')}.example"
 
 
 def prefixes(entries: Mapping[str, str]) -> list[str]:
@@ -39,12 +35,13 @@ def prefixes(entries: Mapping[str, str]) -> list[str]:
 
 
 def accounts(entries: Mapping[str, str], secrets: Mapping[str, str]) -> list[Account]:
-    """All accounts of provider entries, with what the secrets know of them."""
+    """All accounts of provider entries, with what the secrets know of them. Raises ManifestError."""
     return [
         Account(
             provider.name,
             account.credentials,
             provider.totp != "none",
+            provider.totp_period,
             secrets.get(f"{account.credentials.lower()}_password", ""),
             secrets.get(f"{account.credentials.lower()}_seed", ""),
         )
@@ -53,6 +50,29 @@ def accounts(entries: Mapping[str, str], secrets: Mapping[str, str]) -> list[Acc
     ]
 
 
+def logins(known: Iterable[Account], portals: str) -> dict[str, str]:
+    """Where to log in, and what with but for the code, as workers have it."""
+    values = {}
+    for account in known:
+        values[f"{account.prefix}_URL"] = f"{portals}/{account.provider}"
+        values[f"{account.prefix}_USERNAME"] = account.username
+        values[f"{account.prefix}_PASSWORD"] = account.password
+    return values
+
+
+def seeds(known: Iterable[Account]) -> dict[str, str]:
+    """The seeds of the login codes; workers never have them."""
+    return {f"{account.prefix}_TOTP_SECRET": account.seed for account in known if account.codes}
+
+
+def periods(known: Iterable[Account]) -> dict[str, str]:
+    """How long a login code lasts at each portal that has them."""
+    return {f"{account.prefix}_TOTP_PERIOD": f"{account.period:g}" for account in known if account.codes}
+
+
 def _providers(entries: Mapping[str, str]) -> Iterable[Provider]:
     for file, text in entries.items():
-        yield Provider.model_validate({"name": file.removesuffix(".yaml"), **yaml.safe_load(text)})
+        try:
+            yield Provider.model_validate({"name": file.removesuffix(".yaml"), **yaml.safe_load(text)})
+        except (yaml.YAMLError, TypeError, ValueError) as error:
+            raise ManifestError(f"rpa-providers, {file}: {error}") from None

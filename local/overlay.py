@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from local.accounts import Account
+from local.accounts import Account, seeds
 from local.datastores import Datastores
 from local.manifests import Overrides
 
@@ -21,9 +21,14 @@ def overlay(stores: Datastores, secrets: Mapping[str, str], accounts: Iterable[A
         "rpa-tokens": {"JWT_SECRET_KEY": secrets["jwt_key"]},
         "rpa-admin": {"ADMIN_USERNAME": ADMIN, "ADMIN_PASSWORD": secrets["admin_password"]},
         "rpa-ords": {"CALLBACK_AUTH_TOKEN": secrets["ords_token"]},
-        "rpa-totp": {name: seed for account in accounts for name, seed in account.code.items()},
+        "rpa-totp": seeds(accounts),
         "rpa-config": {"VALKEY_HOST": stores.valkey_host, "VALKEY_PORT": str(stores.valkey_port)},
     }
+
+
+def own_providers(folder: Path) -> Overrides:
+    """The portals of a folder of NAME.yaml files, beside those of the manifests or instead of them."""
+    return {"rpa-providers": {file.name: file.read_text() for file in sorted(folder.glob("*.yaml"))}}
 
 
 def public_environment(

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Self
 
-from local.accounts import Account, accounts, prefixes
+from local.accounts import Account, accounts, logins, periods, prefixes, seeds
 from local.broker import Broker
 from local.datastores import Datastores, start_datastores
 from local.environment import environment, here
@@ -33,6 +33,8 @@ ROOT = Path(__file__).parents[1]
 MANIFESTS = ROOT / "knative" / "overlays" / "local"
 NEIGHBOURS = {"portal": "/health", "worker": "/status", "ords": "/health"}
 """What a real system meets outside, here the demo's, and where each says that it is up."""
+LOGINS, SEEDS = "logins.env", "seeds.env"
+"""Accounts at the demo's portals, for people and workers; the seeds of their codes, for people alone."""
 NODE = "browser-node"
 NODE_USERS = ("provision-browser", "reap-idle")
 BrokerFactory = Callable[[str, Sequence[Trigger], Mapping[str, str]], Broker]
@@ -66,7 +68,7 @@ class LocalSystem:
         """Start it. Raises SystemRunning, NotReady, ManifestError."""
         async with AsyncExitStack() as stack:
             stack.enter_context(sole(self.state))
-            (self.state / "env").unlink(missing_ok=True)
+            self._forget_environment()
             stack.enter_context(_logging(self.state / "log" / "broker.log"))
             stack.push_async_callback(self.children.stop_all)
             await self._start(stack)
@@ -74,8 +76,12 @@ class LocalSystem:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        (self.state / "env").unlink(missing_ok=True)
+        self._forget_environment()
         await self._stack.aclose()
+
+    def _forget_environment(self) -> None:
+        for name in ("env", LOGINS, SEEDS):
+            (self.state / name).unlink(missing_ok=True)
 
     async def _start(self, stack: AsyncExitStack) -> None:
         manifests = Manifests(self._folder)
@@ -102,6 +108,8 @@ class LocalSystem:
             await self._start_function(service, own, listeners[service.name].fileno())
         await ready(self._probes(addresses), self.children)
         self.env = public_environment(addresses, broker_url, stores, secrets)
+        write_environment(self.state / LOGINS, logins(known, addresses["portal"]))
+        write_environment(self.state / SEEDS, seeds(known) | periods(known))
         write_environment(self.state / "env", self.env)
         if self._ticks:
             await stack.enter_async_context(_ticking(manifests, addresses))
@@ -114,14 +122,12 @@ class LocalSystem:
         settings: Mapping[str, str],
     ) -> None:
         """The browser node and the demo's pieces: nothing of them is in the manifests."""
-        logins = {name: value for account in known for name, value in account.login.items()}
-        codes = {name: value for account in known for name, value in account.code.items()}
-        urls = {f"{account.prefix}_URL": f"{addresses['portal']}/{account.provider}" for account in known}
+        own = logins(known, addresses["portal"])
         telemetry = {name: value for name, value in settings.items() if name.startswith("OTEL_")}
         ords = {"ORDS_TOKEN": secrets["ords_token"], "STATE_FILE": str(self.state / "ords.json")}
         await self._run(NODE, "local.browser_node", addresses, {"BROWSER_NODE_TOKEN": secrets["node_token"]})
-        await self._run("portal", "demo.portal", addresses, logins | codes)
-        await self._run("worker", "demo.worker", addresses, logins | urls | telemetry)
+        await self._run("portal", "demo.portal", addresses, own | seeds(known) | periods(known))
+        await self._run("worker", "demo.worker", addresses, own | telemetry)
         await self._run("ords", "demo.ords", addresses, ords)
 
     async def _run(self, name: str, module: str, addresses: Mapping[str, str], own: Mapping[str, str]) -> None:

@@ -11,7 +11,8 @@ async def validate(job: Job) -> dict[str, object]:
     ...
     return {"valid": True}
 
-worker.run()
+if __name__ == "__main__":
+    worker.run()
 """
 
 from rpa_worker.errors import (
@@ -39,3 +40,5 @@ __all__ = [
     "Worker",
     "WorkerError",
 ]
+
+__version__ = "0.1.0"

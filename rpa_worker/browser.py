@@ -8,7 +8,7 @@ import logging
 import tempfile
 from pathlib import Path
 
-from playwright.async_api import Browser, BrowserContext, Error, Page, Playwright, async_playwright
+from playwright.async_api import Browser, BrowserContext, BrowserType, Error, Page, Playwright, async_playwright
 
 from rpa_worker import masking, tracing
 from rpa_worker.errors import WorkerError
@@ -27,19 +27,27 @@ class Driver:
     def __init__(self, engine: str = "firefox") -> None:
         if engine not in {"firefox", "chromium"}:
             raise ValueError(f"BROWSER: {engine!r} is neither firefox nor chromium")
-        self._engine = engine
+        self.engine = engine
         self._playwright: Playwright | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._starting = asyncio.Lock()
 
     async def connect(self, url: str) -> Browser:
         """The browser behind this WebSocket. Raises playwright's Error."""
+        playwright = await self.playwright()
+        return await self.browser_type(playwright).connect(url)
+
+    async def playwright(self) -> Playwright:
+        """The helper process, started if it does not run."""
         async with self._starting:
             if self._playwright is None:
                 self._playwright = await async_playwright().start()
                 self._watcher = asyncio.create_task(self._watch(self._playwright))
-            engine = self._playwright.chromium if self._engine == "chromium" else self._playwright.firefox
-        return await engine.connect(url)
+            return self._playwright
+
+    def browser_type(self, playwright: Playwright) -> BrowserType:
+        """Firefox or Chromium."""
+        return playwright.chromium if self.engine == "chromium" else playwright.firefox
 
     async def stop(self) -> None:
         """End the helper process, if there is one."""

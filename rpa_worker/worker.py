@@ -57,7 +57,7 @@ class Worker:
         self._drain_seconds = drain_seconds
         self._patience = patience or Patience()
         self._spans = Spans()
-        self._driver = Driver(browser or os.environ.get("BROWSER") or "firefox")
+        self.driver = Driver(browser or os.environ.get("BROWSER") or "firefox")
         self._trace = trace or os.environ.get("BROWSER_TRACE") or "failures"
         if self._trace not in TRACES:
             raise ValueError(f"BROWSER_TRACE: {self._trace!r} is none of {', '.join(TRACES)}")
@@ -107,17 +107,21 @@ class Worker:
         self._remember(order)
         self._start(order, action, client)
 
-    async def drain(self) -> None:
+    async def idle(self) -> None:
+        """Wait until no attempt runs, however long that takes."""
+        await _settle(self._running.values(), None)
+
+    async def drain(self, seconds: float | None = None) -> None:
         """Accept nothing more; let attempts finish within the bound, then stop those that are left."""
         self._draining = True
-        await _settle(self._running.values(), self._drain_seconds)
+        await _settle(self._running.values(), self._drain_seconds if seconds is None else seconds)
         for attempt in self._running:
             attempt.stop()
         await _settle(self._running.values(), FAREWELL_SECONDS)
         for task in self._running.values():
             task.cancel()
         await _settle(self._running.values(), FAREWELL_SECONDS)
-        await self._driver.stop()
+        await self.driver.stop()
         await asyncio.to_thread(self._spans.close)
 
     def _find(self, provider: str, action: str) -> Action:
@@ -146,7 +150,7 @@ class Worker:
         order, span = self._spans.begin(order)
         redactor = Redactor(order.token, order.totp_code, order.browser_service_url)
         orchestrator = Orchestrator(client, order, self._patience)
-        session = Session(self._driver, order.browser_service_url, redactor, traced=self._trace != "off")
+        session = Session(self.driver, order.browser_service_url, redactor, traced=self._trace != "off")
         job = Job(order, orchestrator, session, redactor)
         watching = Watching(session, orchestrator)
         attempt = Attempt(
@@ -171,6 +175,6 @@ class Worker:
             del self._running[attempt]
 
 
-async def _settle(tasks: Iterable[asyncio.Task[None]], timeout: float) -> None:
+async def _settle(tasks: Iterable[asyncio.Task[None]], timeout: float | None) -> None:
     if waiting := list(tasks):
         await asyncio.wait(waiting, timeout=timeout)

@@ -226,12 +226,16 @@ class TotpIssuer:
         return bool(given)
 
     def _code(self, provider: Provider, reservation: _Reservation, left: float) -> Code:
-        maker = TOTP(
-            self._settings.seed(reservation.account),
-            digits=provider.totp_digits,
-        )
+        maker = Maker(self._settings.seed(reservation.account), digits=provider.totp_digits)
         expires_at = datetime.fromtimestamp((reservation.step + 1) * provider.totp_period, UTC)
         return Code(maker.generate_otp(reservation.step), reservation.account, expires_at, round(left, 3))
+
+
+class Maker(TOTP):
+    """Makes codes of seeds of any length (RFC 6238)."""
+
+    min_secret_length_bits = 0
+    """A portal chooses how long its seeds are: many have 80 bits, and pyotp would refuse these."""
 
 
 def _not_now(code: str, detail: str, seconds: int) -> Problem:

@@ -6,7 +6,6 @@ One run serves all tests of this module: they read what it left.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import re
 import sys
@@ -17,7 +16,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import httpx
 import psutil
 import psycopg
 import pyotp
@@ -25,18 +23,16 @@ import pytest
 import valkey.asyncio as client
 from rich.console import Console
 
-from demo.api import TERMINAL, Api
 from demo.cases import CASES
 from demo.checks import Run, all_checks
 from demo.footprint import Footprint
 from demo.play import play
 from local.delivery import read
-from local.process import MARK, free_port
+from local.process import MARK
 from local.sweeping import browser_processes
 from local.system import LocalSystem
 from shared.config import TokenSettings
 from shared.tokens import Keyring
-from tests.demo import plain_worker
 from tests.docs.documents import commands
 from tests.serving import eventually
 
@@ -49,14 +45,12 @@ pytestmark = pytest.mark.timeout(240)
 
 @dataclass
 class Done:
-    """A system that has done the demo's jobs and one for a plain worker, and still runs."""
+    """A system that has done the demo's jobs, and still runs."""
 
     system: LocalSystem
     run: Run
     footprint: Footprint
     evidence: Path
-    plain: dict[str, Any]
-    picture: bytes
     events: str
     """Every event that the broker took, headers and body."""
 
@@ -64,8 +58,7 @@ class Done:
 @pytest.fixture(scope="module")
 async def done() -> AsyncIterator[Done]:
     """One run of the demo."""
-    footprint, events, port = Footprint(), [], free_port()
-    plain = f"actions: [validation]\ntotp: on_request\nworkers: ['http://127.0.0.1:{port}']\n"
+    footprint, events = Footprint(), []
     taken = read
 
     def recorded(headers: dict[str, str], body: bytes) -> Any:
@@ -73,36 +66,11 @@ async def done() -> AsyncIterator[Done]:
         return taken(headers, body)
 
     with tempfile.TemporaryDirectory(prefix="rpa-test-demo-") as folder, patch("local.broker.read", recorded):
-        system = LocalSystem(Path(folder) / "state", overrides={"rpa-providers": {"plain.yaml": plain}})
+        system = LocalSystem(Path(folder) / "state")
         evidence = Path(folder) / "evidence"
-        async with system, _plain_worker(port):
+        async with system:
             run = await play(system.env, Console(file=sys.stderr, width=118), footprint, evidence)
-            job, picture = await _for_plain_worker(system)
-            yield Done(system, run, footprint, evidence, job, picture, "\n".join(events))
-
-
-@contextlib.asynccontextmanager
-async def _plain_worker(port: int) -> AsyncIterator[None]:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(plain_worker.__file__), env={"PORT": str(port), "PATH": "/usr/bin:/bin"}
-    )
-    try:
-        yield
-    finally:
-        process.kill()
-        await process.wait()
-
-
-async def _for_plain_worker(system: LocalSystem) -> tuple[dict[str, Any], bytes]:
-    async with httpx.AsyncClient(base_url=system.env["SUBMIT_URL"], trust_env=False, timeout=30) as http:
-        api = Api(http)
-        await api.log_in(system.env["ADMIN_USERNAME"], system.env["ADMIN_PASSWORD"])
-        _, job = await api.submit({"provider": "plain", "action": "validation", "max_retries": 0})
-        async with asyncio.timeout(60):
-            while job["status"] not in TERMINAL:
-                await asyncio.sleep(0.1)
-                job = await api.job(job["id"])
-        return job, await api.evidence(job["id"], "page.png")
+            yield Done(system, run, footprint, evidence, "\n".join(events))
 
 
 async def test_every_promise_is_kept(done: Done) -> None:
@@ -111,16 +79,6 @@ async def test_every_promise_is_kept(done: Done) -> None:
     checks = all_checks(done.run, done.evidence, done.footprint.left(), len(done.footprint))
     assert [(check.promise, list(check.problems)) for check in checks if not check.ok] == []
     assert len(done.run.cases) == len(CASES) + 1 >= 12
-
-
-async def test_a_worker_of_plain_http_works_as_well(done: Done) -> None:
-    """Heartbeat, login code, the browser by Playwright, evidence and completion, without our library."""
-    assert (done.plain["status"], done.plain["attempt"]) == ("completed", 1)
-    assert done.plain["result"] == {"title": "Circuit", "digits": 6}
-    assert done.picture.startswith(PNG)
-    history = done.plain["history"]
-    assert {"accepted", "totp_issued", "completed"} <= {entry["event"] for entry in history}
-    assert "looking" in [entry["detail"].get("phase") for entry in history]
 
 
 async def test_a_job_is_submitted_by_curl(done: Done) -> None:
@@ -163,7 +121,7 @@ async def test_no_secret_is_anywhere(done: Done) -> None:
     assert "rpa:totp:" in places["Valkey"]
     assert '"event": "totp issued"' in places["issue-totp.log"]
     wanted = await _secrets(done)
-    assert len(wanted["login code"]) >= 3
+    assert len(wanted["login code"]) >= 2
     found = [
         (place, kind)
         for place, text in places.items()
@@ -183,7 +141,7 @@ def _holds(text: str, secret: str) -> bool:
 async def _secrets(done: Done) -> dict[str, Iterable[str]]:
     known = json.loads((done.system.state / "secrets.json").read_text())
     keyring = Keyring(TokenSettings(environment={}, jwt_secret_key=known["jwt_key"]))
-    jobs = [*done.run.jobs.values(), done.plain]
+    jobs = done.run.jobs.values()
     browsers = [f"rpa-browser-{job['id']}-{attempt + 1}" for job in jobs for attempt in range(job["attempt"])]
     async with await psycopg.AsyncConnection.connect(done.system.env["DATABASE_URL"]) as database:
         steps = await (await database.execute("SELECT account, step FROM totp_steps")).fetchall()

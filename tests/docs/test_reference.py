@@ -44,7 +44,7 @@ MANIFESTS = "docs/reference/manifests.md"
 WORKERS = "docs/reference/workers.md"
 PROVIDERS = "docs/reference/providers.md"
 SOURCES = [path for folder in ("functions", "shared") for path in sorted((ROOT / folder).rglob("*.py"))]
-OF_PAGES = {"foreign_form"}
+OF_PAGES = {"foreign_form", "unknown_picture"}
 """Codes of the dashboard's pages, which are for people."""
 
 

@@ -55,6 +55,8 @@ SUBSCRIBERS = {
     Type.JOB_FINISHED: ["provision_browser", "notify"],
 }
 SEED = "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"
+SHORT_SEED = "GEZDGNBVGY3TQOJQ"
+"""As long as those of many portals."""
 SIGNING_KEY = "signing-key-of-the-tests-0123456789abcdefghijklmnop"
 PASSWORD = "password-of-the-administrator"
 CLIENT_SECRET = "secret-of-a-program: with é"
@@ -399,7 +401,7 @@ def environment(
         "PROVIDERS_DIR": str(providers),
         "OCTOTEL_TOTP_SECRET": SEED,
         "OCTOTEL_2_TOTP_SECRET": SEED[::-1].replace("P", "Q"),
-        "EVOTEL_TOTP_SECRET": SEED,
+        "EVOTEL_TOTP_SECRET": SHORT_SEED,
         "BROWSER_SERVICE_IMAGE": "rpa-browser:1",
         "WORKER_URLS": worker.url,
         "TOTP_URL": "http://issue-totp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import shlex
 import signal
 import sys
@@ -103,12 +104,12 @@ async def test_it_says_where_it_is_and_keeps_its_data(state: Path) -> None:
             for name in ("SUBMIT_URL", "TOTP_URL", "CALLBACK_URL", "MONITOR_URL"):
                 assert (await http.get(f"{system.env[name]}/health/ready")).status_code == 200, name
             assert (await http.get(system.env["ORDS_INBOX_URL"])).json()["items"] == []
-        assert (state / "env").stat().st_mode & 0o077 == 0
+        _tells_its_owner_alone(state)
         request = HELD | {"run_after": "2099-01-01T00:00:00Z"}
         job = (await system.http.post("/jobs", json=request)).raise_for_status().json()
         assert await system.end(signal.SIGINT) == 0
     assert processes(state) == []
-    assert not (state / "env").exists()
+    assert _environments(state) == {}
     async with up(state) as system:
         kept = (await system.http.get(f"/jobs/{job['id']}")).raise_for_status().json()
         assert kept["parameters"] == HELD["parameters"]
@@ -121,6 +122,38 @@ async def test_it_says_where_it_is_and_keeps_its_data(state: Path) -> None:
     assert (state / "postgres").exists()
     await (await local(state, "clean")).communicate()
     assert not state.exists()  # noqa: ASYNC240 - nothing else runs
+
+
+def _tells_its_owner_alone(state: Path) -> None:
+    """Its addresses, and the portals' logins and seeds, which workers do not get."""
+    files = _environments(state)
+    assert files.keys() == {"env", "logins.env", "seeds.env"}
+    assert [name for name in files if (state / name).stat().st_mode & 0o077] == []
+    assert "OCTOTEL_URL=http://" in files["logins.env"]
+    assert "TOTP" not in files["logins.env"]
+    assert re.findall("^([A-Z_]+)=", files["seeds.env"], re.MULTILINE) == ["OCTOTEL_TOTP_SECRET", "OCTOTEL_TOTP_PERIOD"]
+
+
+def _environments(state: Path) -> dict[str, str]:
+    return {file.name: file.read_text() for file in state.glob("*env")}
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("actions: []", "rpa-providers, mine.yaml: "),
+        ("totp: [", "rpa-providers, mine.yaml: "),
+        ("nothing", "rpa-providers, mine.yaml: "),
+    ],
+)
+async def test_a_wrong_entry_of_ones_own_is_named(state: Path, text: str, problem: str) -> None:
+    """Before anything is started."""
+    (state / "providers").mkdir()
+    (state / "providers" / "mine.yaml").write_text(text)
+    process = await local(state, "up")
+    _, said = await process.communicate()
+    assert process.returncode == 1
+    assert said.decode().startswith(f"Error: {problem}")
 
 
 async def _down(state: Path) -> bytes:

@@ -1,0 +1,1 @@
+"""Trying one action on this machine, without an orchestrator: `rpa-worker run`."""
