@@ -138,7 +138,7 @@ class Dashboard:
         await session.of(request, self._gate, Scope.JOBS_READ)
         job_id, attempt = _number(request), _number(request, "attempt")
         if not await views.runs(self._database, job_id, attempt):
-            raise Problem(404, f"attempt {attempt} of job {job_id} does not run", code="unknown_picture")
+            raise Problem(404, f"attempt {attempt} of job {job_id} does not run")
         picture = await self._pictures.look(job_id, attempt)
         if picture is None:
             return Response(status_code=204, headers=render.HEADERS)
