@@ -22,9 +22,13 @@ ON CONFLICT ON CONSTRAINT dead_letters_once
 DO UPDATE SET times = dead_letters.times + 1, last_at = now(), reason = EXCLUDED.reason
 """
 
-# Drop what is more than the bound.
+# Drop what is more than the bound. What somebody else drops, or counts, is left to them and to the next one: two that
+# wait for each other's rows would come to nothing.
 DROP: LiteralString = """
-DELETE FROM dead_letters WHERE id <= (SELECT id FROM dead_letters ORDER BY id DESC OFFSET %(rows)s LIMIT 1)
+DELETE FROM dead_letters WHERE id IN (
+    SELECT id FROM dead_letters
+    WHERE id <= (SELECT id FROM dead_letters ORDER BY id DESC OFFSET %(rows)s LIMIT 1)
+    FOR UPDATE SKIP LOCKED)
 """
 
 
