@@ -61,6 +61,17 @@ async def test_a_new_version_is_applied(system: System, checkout: Path) -> None:
     await all_well()
 
 
+async def test_one_function_is_rolled_out_and_back(system: System) -> None:
+    """A tenth of its requests, all, none; every revision takes jobs. Then all goes to the newest."""
+    script = commands("docs/how-to/roll-out.md", "kn revision list")
+    try:
+        await do(script.replace("registry.example/rpa-functions:8", "dev.local/rpa-functions:1"))
+        assert (await system.job(await system.submit("openserve", "GUIDE-2")))["status"]
+    finally:
+        await do(f"kn service update submit-job -n {NAMESPACE} --traffic @latest=100")
+    await all_well()
+
+
 async def test_settings_are_read_at_once(system: System) -> None:
     """Pods are replaced, and answer."""
     await do(commands("docs/how-to/roll-out.md", "kubectl delete pod"))
