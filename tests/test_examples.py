@@ -26,7 +26,7 @@ from local.system import LocalSystem
 from shared.providers import Provider
 from tests.counterparts import Client, OrchestratorStandIn
 from tests.docs.documents import commands
-from tests.serving import eventually, serving
+from tests.serving import eventually
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -133,13 +133,6 @@ async def test_what_the_portal_refuses(api: Api, provider: str) -> None:
     assert (job["status"], job["error"]["kind"], job["error"]["code"]) == ("failed", "business", "circuit_unknown")
     assert "UNKNOWN-1" in job["error"]["message"]
     assert "outcome.png" in {item["name"] for item in job["evidence"]}
-
-
-@pytest.fixture
-async def orchestrator() -> AsyncIterator[OrchestratorStandIn]:
-    stand_in = OrchestratorStandIn()
-    async with serving(stand_in.app) as stand_in.url:
-        yield stand_in
 
 
 @pytest.fixture

@@ -43,13 +43,6 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
                 yield client
 
 
-@pytest.fixture
-async def orchestrator() -> AsyncIterator[OrchestratorStandIn]:
-    stand_in = OrchestratorStandIn()
-    async with serving(stand_in.app) as stand_in.url:
-        yield stand_in
-
-
 async def test_order(http: httpx.AsyncClient, orchestrator: OrchestratorStandIn, browser_url: str) -> None:
     """The worker logs in, with a second code where the portal refuses the first, and keeps two pictures."""
     totp = pyotp.TOTP(SEED)

@@ -16,13 +16,6 @@ HASTE = Patience(first=0.01, longest=0.05, give_up_after=2.0)
 
 
 @pytest.fixture
-async def orchestrator() -> AsyncIterator[OrchestratorStandIn]:
-    stand_in = OrchestratorStandIn()
-    async with serving(stand_in.app) as stand_in.url:
-        yield stand_in
-
-
-@pytest.fixture
 async def worker() -> Worker:
     """A worker in a hurry: two attempts at once, a heartbeat 20 times a second."""
     return Worker(capacity=2, heartbeat_seconds=0.05, drain_seconds=0.2, browser="firefox", patience=HASTE)
