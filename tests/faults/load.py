@@ -32,7 +32,7 @@ class Load:
         lots: Lots,
         jobs: int,
         window: int,
-        under_way: Callable[[], int],
+        seen: Callable[[], tuple[int, int]],
         more: Callable[[], object],
     ) -> None:
         self.submitted: list[Submission] = []
@@ -42,7 +42,9 @@ class Load:
         self._lots = lots
         self._jobs = jobs
         self._window = window
-        self._under_way = under_way
+        self._seen = seen
+        self._looks = 0
+        self._unseen = 0
         self._more = more
         self._http = HttpClient()
         self._headers: dict[str, str] = {}
@@ -75,7 +77,15 @@ class Load:
             size = BATCH if self._lots.of("batch", self._next).random() < 0.1 else 1
             numbers = range(self._next, self._next + size)
             self._next += size
+            self._unseen += size
             await self._offer([self._request(n) for n in numbers])
+
+    def _under_way(self) -> int:
+        """What was seen at the last look, and offered since; what never became a job takes no place for good."""
+        looks, seen = self._seen()
+        if looks != self._looks:
+            self._looks, self._unseen = looks, 0
+        return seen + self._unseen
 
     def _request(self, n: int) -> dict[str, Any]:
         draw = self._lots.of("job", n)

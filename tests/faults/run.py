@@ -95,7 +95,7 @@ async def run(order: Order, state: Path) -> Outcome:
         system.weather.first_lost = order.first_lost
         watch = Watch(system.env["DATABASE_URL"])
         points = Points(system.faults, lots)
-        load = Load(system, lots, order.jobs, order.window, lambda: watch.under_way, lambda: points.left)
+        load = Load(system, lots, order.jobs, order.window, lambda: (watch.looks, watch.under_way), lambda: points.left)
         outages = Outages(system, lots, order.pause)
         async with _meanwhile(watch.run()):
             with _at_ctrl_c(load.enough):
@@ -165,6 +165,7 @@ class Watch:
     def __init__(self, database_url: str) -> None:
         self.ended = 0
         self.under_way = 0
+        self.looks = 0
         self.at_rest = False
         self.stuck_since = time.monotonic()
         self._open: object = None
@@ -187,6 +188,7 @@ class Watch:
         row = await (await connection.execute(PROGRESS)).fetchone()
         assert row is not None
         self.ended, open_jobs, browsers, events, self.under_way = row
+        self.looks += 1
         self.at_rest = not (open_jobs or browsers or events)
         if row != self._open:
             self._open, self.stuck_since = row, time.monotonic()
