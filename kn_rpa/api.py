@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,8 +32,12 @@ class Refused(Failure):
 class Api:
     """Asks the functions; signs in when it must."""
 
-    def __init__(self, target: Target) -> None:
+    def __init__(self, target: Target, *, patience: float = ANSWER_SECONDS, once: bool = False) -> None:
+        """`patience` in seconds for each answer; with `once`, a function that did not answer is not asked again."""
         self._target = target
+        self._patience = patience
+        self._once = once
+        self._silent: dict[str, NotReached] = {}
         self._clients: dict[str, httpx.Client] = {}
         self._token: str | None = None
 
@@ -55,9 +60,13 @@ class Api:
             if cursor is None:
                 return
 
-    def answers(self, of: str) -> Item:
-        """Who a function says that it is; needs no token. Raises Refused, NotReached."""
-        return _read(self._send(of, "GET", "/"))
+    def answers(self, *functions: str) -> Iterator[Item]:
+        """Who functions say that they are, asked all at once; needs no token. Raises Refused, NotReached."""
+        for of in functions:
+            self._open(of)
+        with ThreadPoolExecutor(len(functions)) as pool:
+            for response in list(pool.map(lambda of: self._send(of, "GET", "/"), functions)):
+                yield _read(response)
 
     def _call(self, of: str, method: str, path: str, **content: Any) -> Item:
         fixed = self._target.settings.get("RPA_TOKEN")
@@ -71,19 +80,23 @@ class Api:
     def _send(self, of: str, method: str, path: str, **content: Any) -> httpx.Response:
         import httpx
 
+        if self._once and of in self._silent:
+            raise self._silent[of]
         client = self._clients.get(of) or self._open(of)
         try:
             return client.request(method, path, **content)
         except (httpx.TransportError, httpx.InvalidURL) as error:
             hint = "; if its name leads nowhere here, give --ingress" if isinstance(error, httpx.ConnectError) else ""
-            raise NotReached(f"{client.base_url} does not answer: {error or type(error).__name__}{hint}") from None
+            says = f"{client.base_url} does not answer: {error or type(error).__name__}{hint}"
+            self._silent[of] = NotReached(says)
+            raise self._silent[of] from None
 
     def _open(self, of: str) -> httpx.Client:
         import httpx
 
         address = self._target.address(of)
         headers = {"User-Agent": f"kn-rpa/{__version__}"} | ({"Host": address.host} if address.host else {})
-        timeout = httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        timeout = httpx.Timeout(self._patience, connect=CONNECT_SECONDS)
         self._clients[of] = httpx.Client(base_url=address.url, headers=headers, timeout=timeout)
         return self._clients[of]
 

@@ -25,6 +25,8 @@ STYLES = {Mark.GOOD: "green", Mark.BAD: "bold red", Mark.WARNING: "yellow", Mark
 VIEW = View("part", "parts", {}, lambda it: it["part"])
 PART_WIDTH = 10
 PAUSE_SECONDS = 2
+PATIENCE_SECONDS = 20
+"""A function may start from zero first; one that cannot start would be waited for as long again by each check."""
 
 
 @click.command(cls=Command, short_help="Say what is wrong with a deployment, and what mends it.")
@@ -60,7 +62,7 @@ def _is_well(findings: Sequence[Finding]) -> bool:
 
 
 def _checks(target: Target, overlay: str) -> Iterator[tuple[str, Check]]:
-    api, deployment = Api(target), None
+    api, deployment = Api(target, patience=PATIENCE_SECONDS, once=True), None
     if target.on_cluster:
         deployment = Deployment(target.cluster, overlay, target)
         deployment.cluster.look_anew()

@@ -21,8 +21,7 @@ LOCAL_MEND = "make down && make up"
 
 def check_answers(api: Api) -> Iterator[Finding]:
     """The two functions that people call."""
-    for function in ("submit", "monitor"):
-        who = api.answers(function)
+    for who in api.answers("submit", "monitor"):
         yield good("answers", f"{who['function']} of revision {who['revision'] or '-'}")
 
 

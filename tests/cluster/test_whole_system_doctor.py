@@ -20,6 +20,7 @@ from tests.cluster.kube import until
 pytestmark = pytest.mark.timeout(400)
 
 WELL = ("good", "warning")
+NAMED_SECONDS = 90
 FIRST_SECONDS = 45
 MENDED_SECONDS = 120
 
@@ -33,7 +34,11 @@ async def shell(command: str) -> tuple[int, str]:
         "RPA_OVERLAY": str(OVERLAY),
     }
     process = await asyncio.create_subprocess_shell(command, stdout=-1, stderr=-1, env=environment)
-    said, problems = await process.communicate()
+    try:
+        said, problems = await process.communicate()
+    finally:
+        if process.returncode is None:  # whoever waited for it was cancelled
+            process.kill()
     return process.returncode or 0, said.decode() or problems.decode()
 
 
@@ -126,7 +131,7 @@ async def test_what_is_broken_is_named_and_mended(system: System, fault: Fault) 
     """
     broke, said = await shell(fault.breaks)
     assert broke == 0, said
-    named = await until(lambda: _named(fault), within=60)
+    named = await until(lambda: _named(fault), within=NAMED_SECONDS)
     assert named["mend"].startswith(fault.mends)
     mended, said = await shell(named["mend"])
     assert mended == 0, said
@@ -172,7 +177,7 @@ async def test_a_database_that_is_gone_comes_back_and_is_migrated(system: System
     await shell("kubectl scale deployment/postgres --replicas=0 -n rpa")
     await shell("kubectl wait --for=delete pod -n rpa -l app.kubernetes.io/name=postgres --timeout=60s")
     for part in ("database", "schema"):
-        named = await until(lambda part=part: _first_bad(part), within=90)
+        named = await until(lambda part=part: _first_bad(part), within=NAMED_SECONDS)
         assert (await shell(named["mend"]))[0] == 0
     await all_well()
 

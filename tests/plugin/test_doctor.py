@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -42,6 +43,22 @@ async def test_a_part_that_cannot_be_looked_at_is_not_called_good(shell: Shell) 
     assert code == 2
     assert {state for state, _ in parts.values()} == {"unknown"}
     assert "does not answer" in parts["database"][1]
+
+
+async def test_a_function_that_does_not_answer_is_asked_once(shell: Shell) -> None:
+    """Each check would wait for it as long again."""
+    asked: list[asyncio.StreamWriter] = []
+
+    def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(writer)
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        shell.environment["RPA_MONITOR_URL"] = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        code, parts = await doctor(shell)
+    assert (code, len(asked)) == (2, 1)
+    assert parts["clock"][1] == parts["answers"][1]
+    assert "does not answer" in parts["clock"][1]
 
 
 async def test_it_waits_until_all_is_well(shell: Shell, door: Door) -> None:
