@@ -47,7 +47,7 @@ async def test_the_broker_loses_doubles_and_delays_as_it_says() -> None:
     """What arrives is what was sent, less what was lost, and what was doubled twice; not in its order."""
     weather = Weather(Lots(7, frozenset({"events"})))
     async with subscriber(204) as function:
-        trigger = Trigger("t", {}, "http://function.rpa.svc.cluster.local", 0, "linear", 0.0, 60.0, None)
+        trigger = Trigger("t", {}, "http://function.rpa.svc.cluster.local", 3, "linear", 0.0, 60.0, None)
         broker = FaultyBroker("/", [trigger], {"function": function.url}, weather=weather)
         for n in range(EVENTS):
             broker._accept(event(n))
