@@ -54,7 +54,7 @@ async def test_a_function_that_does_not_answer_is_asked_once(shell: Shell) -> No
         writer.close()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
-        shell.environment["RPA_MONITOR_URL"] = "http://127.0.0.1:{}".format(server.sockets[0].getsockname()[1])
+        shell.environment["RPA_MONITOR_URL"] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         code, parts = await doctor(shell)
     assert (code, len(asked)) == (2, 1)
     assert parts["clock"][1] == parts["answers"][1]
