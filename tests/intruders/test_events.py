@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -183,6 +184,18 @@ async def test_repeating_an_event_drops_none_of_the_others(stage: Stage, monkeyp
         await post(stage, "notify", type="something.else", id="e-4")
     rows = await stage.rows("SELECT event_id, times FROM dead_letters ORDER BY id")
     assert [(row["event_id"], row["times"]) for row in rows] == [(f"e-{n}", 21 if n == 4 else 1) for n in range(5)]
+
+
+async def test_dropping_waits_for_nobody(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What somebody else holds is left to the next one, and then dropped."""
+    monkeypatch.setattr(dead_letters, "ROWS", 1)
+    await post(stage, "notify", type="something.else", id="e-0")
+    async with await psycopg.AsyncConnection.connect(stage.settings["DATABASE_URL"]) as other:
+        await other.execute("SELECT FROM dead_letters FOR UPDATE")
+        assert (await post(stage, "notify", type="something.else", id="e-1")).status_code == 422
+        assert len(await stage.rows("SELECT FROM dead_letters")) == 2
+    assert (await post(stage, "notify", type="something.else", id="e-2")).status_code == 422
+    assert await stage.rows("SELECT event_id FROM dead_letters") == [{"event_id": "e-2"}]
 
 
 async def test_letters_at_once_are_all_answered(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
