@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -62,8 +61,10 @@ class Api:
 
     def answers(self, *functions: str) -> Iterator[Item]:
         """Who functions say that they are, asked all at once; needs no token. Raises Refused, NotReached."""
-        for of in functions:
-            self._open(of)
+        from concurrent.futures import ThreadPoolExecutor
+
+        for of in functions:  # addresses come from the cluster, whose client is for one thread
+            self._client(of)
         with ThreadPoolExecutor(len(functions)) as pool:
             for response in list(pool.map(lambda of: self._send(of, "GET", "/"), functions)):
                 yield _read(response)
@@ -82,7 +83,7 @@ class Api:
 
         if self._once and of in self._silent:
             raise self._silent[of]
-        client = self._clients.get(of) or self._open(of)
+        client = self._client(of)
         try:
             return client.request(method, path, **content)
         except (httpx.TransportError, httpx.InvalidURL) as error:
@@ -91,9 +92,11 @@ class Api:
             self._silent[of] = NotReached(says)
             raise self._silent[of] from None
 
-    def _open(self, of: str) -> httpx.Client:
+    def _client(self, of: str) -> httpx.Client:
         import httpx
 
+        if kept := self._clients.get(of):
+            return kept
         address = self._target.address(of)
         headers = {"User-Agent": f"kn-rpa/{__version__}"} | ({"Host": address.host} if address.host else {})
         timeout = httpx.Timeout(self._patience, connect=CONNECT_SECONDS)

@@ -24,15 +24,21 @@ async def kubectl(*words: str, stdin: str | None = None) -> str:
     process = await asyncio.create_subprocess_exec(
         "kubectl", *words, stdin=asyncio.subprocess.PIPE if stdin else None, stdout=-1, stderr=-1
     )
+    said, problems = await ended(process, stdin)
+    if process.returncode:
+        raise KubectlError(problems)
+    return said
+
+
+async def ended(process: asyncio.subprocess.Process, stdin: str | None = None) -> tuple[str, str]:
+    """What a process printed until its end, which is now if whoever waits for it is cancelled."""
     try:
         said, problems = await process.communicate(stdin.encode() if stdin else None)
     finally:
-        if process.returncode is None:  # whoever waited for it was cancelled
+        if process.returncode is None:
             process.kill()
             await process.communicate()
-    if process.returncode:
-        raise KubectlError(problems.decode())
-    return said.decode()
+    return said.decode(), problems.decode()
 
 
 async def items(kind: str, namespace: str, *options: str) -> list[dict[str, Any]]:

@@ -36,7 +36,7 @@ from tests.cluster.knative import (
     functions_at_zero,
     no_browser_left,
 )
-from tests.cluster.kube import items, kill, kubectl, pods, until
+from tests.cluster.kube import ended, items, kill, kubectl, pods, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -223,8 +223,8 @@ async def _revision(system: System) -> str:
 
 async def _run(*argv: str) -> None:
     process = await asyncio.create_subprocess_exec(*argv, stdout=-1, stderr=-1)
-    said, problems = await process.communicate()
-    assert process.returncode == 0, (said + problems).decode()
+    said, problems = await ended(process)
+    assert process.returncode == 0, said + problems
 
 
 async def test_nothing_is_left_and_nothing_was_refused(system: System) -> None:

@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from tests.cluster.knative import BROWSERS, NAMESPACE, OVERLAY, ROOT, System
-from tests.cluster.kube import until
+from tests.cluster.kube import ended, until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -34,12 +34,8 @@ async def shell(command: str) -> tuple[int, str]:
         "RPA_OVERLAY": str(OVERLAY),
     }
     process = await asyncio.create_subprocess_shell(command, stdout=-1, stderr=-1, env=environment)
-    try:
-        said, problems = await process.communicate()
-    finally:
-        if process.returncode is None:  # whoever waited for it was cancelled
-            process.kill()
-    return process.returncode or 0, said.decode() or problems.decode()
+    said, problems = await ended(process)
+    return process.returncode or 0, said or problems
 
 
 async def doctor(wait: int = 0) -> tuple[int, list[dict[str, Any]]]:
