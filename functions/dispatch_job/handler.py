@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, LiteralString
 
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
@@ -22,6 +23,7 @@ from shared.outbox import Publisher
 from shared.providers import Provider
 from shared.tokens import Attempt, Keyring
 from shared.totp import StaleAttempt, TotpIssuer
+from shared.tracing import trace_id
 
 UNCLEAR_SECONDS = 60.0
 """How long a worker that gave no clear answer may take to show that it has the job."""
@@ -82,10 +84,20 @@ class Handler:
         self._workers = workers
 
     async def __call__(self, bell: Doorbell) -> None:
-        """Hand the attempt over, once. Raises Poison or TryLater."""
-        job = await self._waiting(bell)
-        if (job.state, job.attempt, job.handed_over) != (State.DISPATCHING, bell.attempt, None):
-            return
+        """Hand the attempt over, once; where it waits no more, another one. Raises Poison or TryLater."""
+        job = await self._job(queries.JOB, {"job_id": bell.job_id})
+        if job is None:
+            raise Poison(f"data.job_id: there is no job {bell.job_id}; it never was or is past its retention")
+        if (job.state, job.attempt, job.handed_over) == (State.DISPATCHING, bell.attempt, None):
+            await self._hand_over(job)
+        # Events that come too late stand before those that would come in time: where they did nothing, a queue that
+        # is once longer than a browser waits would never hand over anything again.
+        elif other := await self._job(queries.ANY_WAITING, {}):
+            logs.bind(job_id=other.id, attempt=other.attempt, trace_id=trace_id(other.traceparent))
+            with contextlib.suppress(TryLater):  # its own event is tried again, and reap_idle looks after it
+                await self._hand_over(other)
+
+    async def _hand_over(self, job: Waiting) -> None:
         provider = self._providers.get(job.provider)
         if provider is None:
             await self._fail(job, "unknown_provider", f"provider {job.provider} is not configured any more")
@@ -99,15 +111,12 @@ class Handler:
             return
         await self._offer(job, body, self._candidates(job, provider))
 
-    async def _waiting(self, bell: Doorbell) -> Waiting:
+    async def _job(self, statement: LiteralString, values: dict[str, Any]) -> Waiting | None:
         async with (
             self._database.connection() as connection,
             connection.cursor(row_factory=class_row(Waiting)) as cursor,
         ):
-            job = await (await cursor.execute(queries.WAITING, {"job_id": bell.job_id})).fetchone()
-        if job is None:
-            raise Poison(f"data.job_id: there is no job {bell.job_id}; it never was or is past its retention")
-        return job
+            return await (await cursor.execute(statement, values)).fetchone()
 
     def _candidates(self, job: Waiting, provider: Provider) -> list[str]:
         workers = list(provider.workers or self._addresses.worker_urls)

@@ -2,13 +2,19 @@
 
 from typing import LiteralString
 
-# The attempt that waits for a worker, with its browser. `handed_over` is set once a worker may have it.
-WAITING: LiteralString = """
+JOBS: LiteralString = """
 SELECT j.id, j.attempt, j.provider, j.action, j.parameters, j.account, j.state, j.traceparent, j.worker AS handed_over,
     j.lease_expires_at, b.name AS browser, b.address, b.key_id
 FROM jobs j LEFT JOIN browsers b ON b.job_id = j.id AND b.attempt = j.attempt
-WHERE j.id = %(job_id)s
 """
+
+# A job's attempt, with its browser. `handed_over` is set once a worker may have it.
+JOB: LiteralString = JOBS + "WHERE j.id = %(job_id)s"
+
+# Any attempt that waits for a worker: events that come at once find different ones.
+ANY_WAITING: LiteralString = (
+    JOBS + "WHERE j.state = 'dispatching' AND j.worker IS NULL AND j.lease_expires_at > now() ORDER BY random() LIMIT 1"
+)
 
 # From here on this worker may have the job: nobody else is asked in this attempt, whatever its answer.
 HAND_OVER: LiteralString = """

@@ -279,6 +279,32 @@ async def test_delivered_twice_at_once_it_is_given_once(floor: Floor) -> None:
     assert sum(floor.orders()) == 1
 
 
+async def test_an_event_that_comes_too_late_hands_over_who_waits(floor: Floor) -> None:
+    """Behind a queue of events for attempts that are over, each still does the work of one that is not."""
+    late = [await floor.ready(max_retries=0) for _ in range(2)]
+    await floor.stage.execute("UPDATE jobs SET lease_expires_at = now() - interval '1 s'")
+    await floor.stage.tick()
+    await floor.stage.lose_events()
+    waiting = {(await floor.ready()).job_id for _ in late}
+    for bell in late:
+        assert await floor.offer(bell) == (204, None)
+    assert {order["job_id"] for worker in floor.workers for order in worker.orders} == waiting
+    assert await floor.offer(late[0]) == (204, None)
+    assert sum(floor.orders()) == len(late)
+
+
+async def test_an_event_that_comes_too_late_does_not_wait_for_others(floor: Floor) -> None:
+    """It is over once no worker takes the other attempt: that has an event of its own."""
+    late = await floor.ready()
+    assert await floor.offer(late) == (204, None)
+    waiting = await floor.ready()
+    for worker in floor.workers:
+        worker.says, worker.offered = {"/execute": JSONResponse({}, 429)}, []
+    assert await floor.offer(late) == (204, None)
+    assert [len(worker.offered) for worker in floor.workers] == [1, 1, 1]
+    assert (await floor.stage.job(waiting.job_id))["status"] == "dispatching"
+
+
 @pytest.mark.parametrize(
     ("says", "seconds"),
     [
