@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
 import subprocess
 import tarfile
 import tempfile
@@ -28,13 +29,15 @@ PREVIOUS = "16329e4"
 ALL = frozenset(path.parent.name for path in (ROOT / "functions").glob("*/main.py"))
 HALF = frozenset({"submit_job", "dispatch_job", "reap_idle", "monitor"})
 """Every event, row and token that one function leaves to another crosses from this half to the other or back."""
+PATIENCE_SECONDS = 180.0
+"""An attempt may lose its claim's 30 s, the next one the 60 s in which a browser must start."""
 WITNESS = """
 import os, pathlib
 pathlib.Path(__file__).with_name(os.environ["FUNCTION_TARGET"] + ".ran").touch()
 """
 """Tells afterwards which functions ran the old code."""
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture
@@ -105,12 +108,16 @@ class Round:
         await self._when(ids, lambda job: job["status"] != "pending")
 
     async def _when(self, ids: Collection[int], true: Callable[[dict[str, Any]], Any]) -> list[dict[str, Any]]:
-        async with asyncio.timeout(60):
-            while True:
-                jobs = [await self.api.job(job_id) for job_id in ids]
-                if all(map(true, jobs)):
-                    return jobs
-                await asyncio.sleep(0.2)  # polled as its callers do
+        jobs: list[dict[str, Any]] = []
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while True:
+                    jobs = [await self.api.job(job_id) for job_id in ids]
+                    if all(map(true, jobs)):
+                        return jobs
+                    await asyncio.sleep(0.2)  # polled as its callers do
+        except TimeoutError:
+            pytest.fail(f"{self.name}: not in {PATIENCE_SECONDS} s:\n{json.dumps(jobs, indent=1)}")
 
 
 async def ran(
