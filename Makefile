@@ -12,6 +12,8 @@ FAULTS ?=
 export PYTHON BROWSER
 
 RUN := .venv/bin/python -m
+# Most tests wait most of the time. In the order of their files: the long ones are not all last.
+TWO_AT_ONCE := -n 2 --dist loadfile --no-loadscope-reorder
 # Measured for its branches, a system under faults would be too slow for its own limits.
 FAULTS_TESTS := tests/faults/test_under_faults.py
 
@@ -40,10 +42,17 @@ clean: setup ## Stop the system and forget its data
 
 test: setup ## Run the tests, and show which branches they cover
 	@$(RUN) coverage erase
-	$(RUN) coverage run -m pytest --ignore=$(FAULTS_TESTS) $(ARGS)
+ifneq ($(strip $(ARGS)),)
+	$(RUN) coverage run -m pytest $(ARGS)
+else
+	$(RUN) coverage run -m pytest $(TWO_AT_ONCE) -m "not alone" --ignore=$(FAULTS_TESTS)
+	$(RUN) coverage run -m pytest -m alone
+endif
 	@$(RUN) coverage combine --quiet
 	@$(RUN) coverage report
-	$(if $(strip $(ARGS)),,$(RUN) pytest $(FAULTS_TESTS))
+ifeq ($(strip $(ARGS)),)
+	$(RUN) pytest $(FAULTS_TESTS)
+endif
 
 lint: setup ## Check style and which module imports which
 	$(RUN) ruff check

@@ -27,7 +27,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[str]:
             await task
 
 
-async def eventually(condition: Callable[[], object], *, within: float = 15.0) -> None:
+async def eventually(condition: Callable[[], object], *, within: float = 60.0) -> None:
     """Wait for a condition; TimeoutError when it does not come true."""
     async with asyncio.timeout(within):
         while not condition():  # noqa: ASYNC110 - the condition may be anything

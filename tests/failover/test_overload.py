@@ -21,6 +21,8 @@ from tests.failover.offering import Answer, Request, Running, all_but_the_end, a
 from tests.failover.servers import Server, servers
 from tests.functions.stage import PASSWORD, Ords, Worker, environment, keyring
 
+pytestmark = pytest.mark.alone
+
 TIMES = 5
 SECONDS = 2
 CALLERS = 2500

@@ -23,6 +23,8 @@ from tests.faults import books
 from tests.faults.rules import history
 from tests.functions.stage import Stage, open_stage
 
+pytestmark = pytest.mark.alone
+
 BOUND_SECONDS = WAIT_SECONDS + ANSWER_SECONDS + 3
 """For a connection, for one answer, and for this machine."""
 SUBMISSIONS = 300

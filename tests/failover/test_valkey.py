@@ -19,6 +19,8 @@ from tests.functions.stage import Stage
 from tests.functions.test_totp import ask, running
 from tests.serving import eventually
 
+pytestmark = pytest.mark.alone
+
 SLOW_PERIOD = 8
 
 

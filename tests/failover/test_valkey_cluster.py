@@ -14,6 +14,8 @@ from tests.failover.valkey import FAST, Cluster, Server, clustered, free_port
 from tests.functions.refusals import refusal
 from tests.serving import eventually
 
+pytestmark = pytest.mark.alone
+
 KEY = "rpa:totp:{octotel}:last:OCTOTEL"
 
 

@@ -19,6 +19,8 @@ from shared.lockout import Lockout, key
 from shared.valkey_client import Valkey
 from tests.functions.stage import PROVIDERS, SEED, Stage, open_stage
 
+pytestmark = pytest.mark.alone
+
 CALLERS = 200
 PERIOD = 0.2
 SLOW_PERIOD = 3.0

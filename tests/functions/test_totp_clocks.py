@@ -15,6 +15,8 @@ from shared.totp import RESERVE
 from tests.functions.stage import Stage
 from tests.functions.test_totp import ask, running, with_period
 
+pytestmark = pytest.mark.alone
+
 PERIOD = 10.0
 # The script as it is, on the server's clock and what the key `skew` adds to it, in seconds.
 SKEWED = f"""

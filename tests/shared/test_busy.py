@@ -18,6 +18,8 @@ from shared.operation import Answer, Operation
 from shared.places import PLACE_SECONDS, WAITING
 from tests.serving import eventually
 
+pytestmark = pytest.mark.alone
+
 WORK = Operation(summary="Work", answers={204: Answer()})
 
 
