@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 
-import httpx
+import aiohttp
 from cloudevents.http import CloudEvent
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -20,6 +20,8 @@ EVENT_LIMIT = 1024 * 1024
 DELIVERIES_AT_ONCE = 100
 """Of one trigger."""
 EVENTS_HELD = 10_000
+IDLE_SECONDS = 2.0
+"""How long a connection is kept for the next event; less than the 5 s after which uvicorn closes it."""
 
 
 class Broker:
@@ -30,7 +32,14 @@ class Broker:
         self._places = {trigger.name: asyncio.Semaphore(DELIVERIES_AT_ONCE) for trigger in triggers}
         self._triggers = triggers
         self._addresses = addresses
-        self._http = httpx.AsyncClient(trust_env=False, limits=httpx.Limits(max_connections=None))
+        # A subscriber that hangs keeps no connection from another; none is kept until its server closes it.
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS)
+        self._http = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=None),  # each trigger has its own
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+        )
         self._deliveries: set[asyncio.Task[None]] = set()
 
     async def _take(self, request: Request) -> Response:
@@ -71,7 +80,7 @@ class Broker:
         for task in self._deliveries:
             task.cancel()
         await asyncio.gather(*self._deliveries, return_exceptions=True)
-        await self._http.aclose()
+        await self._http.close()
 
 
 def _matches(trigger: Trigger, event: CloudEvent) -> bool:

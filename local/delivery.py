@@ -8,7 +8,7 @@ import logging
 from dataclasses import dataclass
 from urllib.parse import quote
 
-import httpx
+import aiohttp
 from cloudevents.conversion import to_binary
 from cloudevents.exceptions import GenericException
 from cloudevents.http import CloudEvent, from_http
@@ -20,6 +20,9 @@ ERROR_DATA_LIMIT = 1024
 # https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md#3132-http-header-values
 PLAIN = "".join(map(chr, range(0x21, 0x7F))).translate({ord(character): None for character in '"%'})
 """What a header's value has as it is; all else is percent-encoded."""
+
+AUTO = ("Content-Type", "User-Agent")
+"""Headers that an event has or has not; nobody makes them up."""
 
 _log = logging.getLogger("local.broker")
 
@@ -53,7 +56,7 @@ def read(headers: dict[str, str], body: bytes) -> CloudEvent:
 
 
 async def deliver(
-    http: httpx.AsyncClient, trigger: Trigger, url: str, event: CloudEvent, places: asyncio.Semaphore
+    http: aiohttp.ClientSession, trigger: Trigger, url: str, event: CloudEvent, places: asyncio.Semaphore
 ) -> Outcome:
     """Try as often as the trigger says, with its pauses; `places` bounds the tries that run at once."""
     for tried in range(trigger.retry + 1):
@@ -83,20 +86,23 @@ def dead_letter(trigger: Trigger, event: CloudEvent, outcome: Outcome) -> CloudE
     return letter
 
 
-async def _post(http: httpx.AsyncClient, url: str, event: CloudEvent, seconds: float) -> Outcome:
+async def _post(http: aiohttp.ClientSession, url: str, event: CloudEvent, seconds: float) -> Outcome:
     attributes, body = to_binary(event, data_marshaller=_bytes)
     headers = {
         name: quote(value, safe=PLAIN) if name.startswith("ce-") else value for name, value in attributes.items()
     }
     try:
-        async with asyncio.timeout(seconds):
-            response = await http.post(url, headers=headers, content=body, timeout=seconds)
-    except (httpx.HTTPError, TimeoutError) as error:
+        async with (
+            asyncio.timeout(seconds),
+            http.post(url, headers=headers, data=body, allow_redirects=False, skip_auto_headers=AUTO) as response,
+        ):
+            said = await response.read()
+    except (aiohttp.ClientError, OSError) as error:
         return Outcome(500, f"dispatch error: {type(error).__name__}".encode())
-    if not response.is_success or not response.content:
-        return Outcome(response.status_code, response.content)
+    if not 200 <= response.status < 300 or not said:
+        return Outcome(response.status, said)
     try:
-        return Outcome(response.status_code, answer=read(dict(response.headers), response.content))
+        return Outcome(response.status, answer=read(dict(response.headers), said))
     except ValueError:
         return Outcome(500, b"the answer is neither empty nor an event")
 
