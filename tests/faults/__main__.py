@@ -30,7 +30,7 @@ def ordered(environment: dict[str, str]) -> Order:
     jobs = int(environment.get("JOBS") or 500)
     if jobs <= LONG:
         return Order(seed, jobs, classes)
-    return Order(seed, jobs, classes, window=240, pause=6.0, scale=4)
+    return Order(seed, jobs, classes, window=120, pause=6.0, scale=2)
 
 
 def main() -> int:

@@ -10,7 +10,6 @@ from pathlib import Path
 from tests.faults.drawing import Lots
 from tests.faults.statements import EXECUTED_BY, points
 
-KILL_EVERY_SECONDS = 1.0
 SAME_FUNCTION_SECONDS = 3.0
 POLL_SECONDS = 0.1
 CAUSES = {"reap-idle.WARM": "provision-browser.WARM.before"}
@@ -18,10 +17,11 @@ CAUSES = {"reap-idle.WARM": "provision-browser.WARM.before"}
 
 
 class Points:
-    """Arms each fault once, a few at a time; a function that comes by one meets it."""
+    """Arms each fault once, with `pause` seconds between two deaths; a function that comes by one meets it."""
 
-    def __init__(self, folder: Path, lots: Lots) -> None:
+    def __init__(self, folder: Path, lots: Lots, pause: float) -> None:
         self._folder = folder
+        self._pause = pause
         kinds = [kind for kind, name in (("kill", "points"), ("cut", "commits")) if name in lots.classes]
         self.planned = [f"{kind}.{point}" for kind in kinds for point in points()]
         self._waiting = list(self.planned)
@@ -58,7 +58,7 @@ class Points:
                 self._waiting.remove(fault)
                 (self._folder / "armed" / fault).touch()
                 if fault.startswith("kill."):
-                    await asyncio.sleep(KILL_EVERY_SECONDS)
+                    await asyncio.sleep(self._pause)
             await asyncio.sleep(POLL_SECONDS)
 
     def _help(self, armed: set[str]) -> None:

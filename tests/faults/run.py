@@ -55,7 +55,7 @@ class Order:
     window: int = 60
     """Jobs under way at once."""
     pause: float = 2.0
-    """Seconds between two outages, about."""
+    """Seconds between two outages, about, and twice those between two deaths at a statement."""
     scale: int = 1
     """How many times the limits of a short run hold."""
     first_lost: bool = False
@@ -94,7 +94,7 @@ async def run(order: Order, state: Path) -> Outcome:
         (system.faults / "database").write_text(system.env["DATABASE_URL"])
         system.weather.first_lost = order.first_lost
         watch = Watch(system.env["DATABASE_URL"])
-        points = Points(system.faults, lots)
+        points = Points(system.faults, lots, order.pause / 2)
         load = Load(system, lots, order.jobs, order.window, lambda: (watch.looks, watch.under_way), lambda: points.left)
         outages = Outages(system, lots, order.pause)
         async with _meanwhile(watch.run()):
