@@ -55,51 +55,66 @@ class Fault:
 
 
 FAULTS = {
-    "a key of a Secret": Fault(
-        "kubectl patch secret rpa-tokens -n rpa --type json -p "
-        """'[{"op": "remove", "path": "/data/JWT_SECRET_KEY"}]'""",
-        "secrets",
-        "rpa-tokens has no JWT_SECRET_KEY",
-        "kubectl patch secret rpa-tokens",
-    ),
-    "a Secret": Fault(
-        "kubectl delete secret rpa-tokens -n rpa", "secrets", "rpa-tokens is missing", "kubectl create secret generic"
-    ),
-    "a right": Fault(
-        f"kubectl delete rolebinding browsers -n {BROWSERS}",
-        "rbac",
-        f"provision-browser and reap-idle may not create, get, list, watch, delete pods in {BROWSERS}",
-        "kubectl apply -k",
-    ),
-    "a Trigger": Fault(
-        "kubectl delete trigger notify-on-finished -n rpa",
-        "triggers",
-        "no Trigger brings rpa.job.finished.v1 to notify",
-        "kubectl apply -k",
-    ),
-    "the broker": Fault(
-        "kubectl delete broker default -n rpa", "broker", "Broker default is missing", "kubectl apply -k"
-    ),
-    "the way to the broker": Fault(
-        "kubectl delete sinkbinding callback -n rpa", "broker", "SinkBinding missing for callback", "kubectl apply -k"
-    ),
-    "the ticks": Fault(
-        "kubectl delete pingsource reap-idle -n rpa", "ticks", "no PingSource calls reap-idle", "kubectl apply -k"
-    ),
-    "an image's name": Fault(
-        "kn service update notify -n rpa --image dev.local/rpa-functoins:1 --no-wait",
-        "image",
-        "dev.local/rpa-functoins:1",
-        "kn service update notify --image dev.local/rpa-functions:1",
-    ),
-    "Valkey": Fault(
-        "kubectl scale deployment/valkey --replicas=0 -n rpa && kubectl wait --for=delete pod -n rpa "
-        "-l app.kubernetes.io/name=valkey --timeout=60s",
-        "valkey",
-        "valkey:6379",
-        "kubectl scale deployment/valkey --replicas=1",
-    ),
+    "a key of a Secret": [
+        Fault(
+            "kubectl patch secret rpa-tokens -n rpa --type json -p "
+            """'[{"op": "remove", "path": "/data/JWT_SECRET_KEY"}]'""",
+            "secrets",
+            "rpa-tokens has no JWT_SECRET_KEY",
+            "kubectl patch secret rpa-tokens",
+        )
+    ],
+    "a Secret": [
+        Fault(
+            "kubectl delete secret rpa-tokens -n rpa",
+            "secrets",
+            "rpa-tokens is missing",
+            "kubectl create secret generic",
+        )
+    ],
+    "what the overlay has": [
+        Fault(
+            f"kubectl delete rolebinding browsers -n {BROWSERS}",
+            "rbac",
+            f"provision-browser and reap-idle may not create, get, list, watch, delete pods in {BROWSERS}",
+            "kubectl apply -k",
+        ),
+        Fault(
+            "kubectl delete trigger notify-on-finished -n rpa",
+            "triggers",
+            "no Trigger brings rpa.job.finished.v1 to notify",
+            "kubectl apply -k",
+        ),
+        Fault(
+            "kubectl delete sinkbinding callback -n rpa",
+            "broker",
+            "SinkBinding missing for callback",
+            "kubectl apply -k",
+        ),
+        Fault(
+            "kubectl delete pingsource reap-idle -n rpa", "ticks", "no PingSource calls reap-idle", "kubectl apply -k"
+        ),
+    ],
+    "the broker": [
+        Fault("kubectl delete broker default -n rpa", "broker", "Broker default is missing", "kubectl apply -k")
+    ],
+    "an image's name and Valkey": [
+        Fault(
+            "kn service update notify -n rpa --image dev.local/rpa-functoins:1 --no-wait",
+            "image",
+            "dev.local/rpa-functoins:1",
+            "kn service update notify --image dev.local/rpa-functions:1",
+        ),
+        Fault(
+            "kubectl scale deployment/valkey --replicas=0 -n rpa && kubectl wait --for=delete pod -n rpa "
+            "-l app.kubernetes.io/name=valkey --timeout=60s",
+            "valkey",
+            "valkey:6379",
+            "kubectl scale deployment/valkey --replicas=1",
+        ),
+    ],
 }
+"""Broken at once is what one command mends, or what has nothing to do with each other."""
 
 
 async def test_a_whole_deployment_is_well(system: System) -> None:  # noqa: ARG001 - it must be there
@@ -119,27 +134,32 @@ async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: AR
     assert "completed after" in lines[-1]
 
 
-@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
-async def test_what_is_broken_is_named_and_mended(system: System, fault: Fault) -> None:  # noqa: ARG001
-    """One part at a time: the doctor says which, and after the command that it gives all is well.
+@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
+async def test_what_is_broken_is_named_and_mended(system: System, faults: list[Fault]) -> None:  # noqa: ARG001
+    """The doctor says what it is, each part by itself, and after the commands that it gives all is well.
 
     Knative may look at SinkBindings before it knows of a new broker; then the doctor says so, and how to mend that.
     """
-    broke, said = await shell(fault.breaks)
-    assert broke == 0, said
-    named = await until(lambda: _named(fault), within=NAMED_SECONDS)
-    assert named["mend"].startswith(fault.mends)
-    mended, said = await shell(named["mend"])
-    assert mended == 0, said
+    for fault in faults:
+        broke, said = await shell(fault.breaks)
+        assert broke == 0, said
+    for remedy in await until(lambda: _remedies(faults), within=NAMED_SECONDS):
+        mended, said = await shell(remedy)
+        assert mended == 0, said
     await all_well()
 
 
-async def _named(fault: Fault) -> dict[str, Any] | None:
+async def _remedies(faults: list[Fault]) -> set[str] | None:
+    """The commands that mend these, once all are named."""
     code, findings = await doctor()
-    bad = [it for it in findings if it["part"] == fault.part and it["state"] == "bad"]
-    found = [it for it in bad if fault.says in it["says"]]
-    assert not found or code != 0
-    return found[0] if found else None
+    bad = [it for it in findings if it["state"] == "bad"]
+    named = [[it for it in bad if it["part"] == fault.part and fault.says in it["says"]] for fault in faults]
+    if not all(named):
+        return None
+    assert code != 0
+    for fault, found in zip(faults, named, strict=True):
+        assert found[0]["mend"].startswith(fault.mends)
+    return {found[0]["mend"] for found in named}
 
 
 async def all_well() -> None:
