@@ -14,7 +14,7 @@ from demo.cases import CASES, DOOMED, Case
 from demo.checks import Run
 from demo.footprint import Footprint
 
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 480.0
 POLL_SECONDS = 0.4
 LAST_BREATH_SECONDS = 1.5
 """The doomed worker is dead this long after it began."""
