@@ -38,7 +38,7 @@ class Launcher(Driver):
         """A fresh browser. Raises NoBrowser, playwright's Error."""
         playwright = await self.playwright()
         try:
-            if self._pause:
+            if self._pause and self.engine != "chromium":  # which shows the inspector itself
                 _require_inspector(playwright)
             options = self._program(self.browser_type(playwright).executable_path)
         except NoBrowser as error:
@@ -67,7 +67,7 @@ def _require_inspector(playwright: Playwright) -> None:
     if not Path(playwright.chromium.executable_path).exists() and not any(map(shutil.which, INSPECTORS)):
         raise NoBrowser(
             "Playwright's inspector is a window of Chromium, whatever browser is inspected: "
-            "run `playwright install chromium`, or use breakpoint() in the action instead of --pause"
+            "run `playwright install chromium`, add --browser chromium, or use breakpoint() in the action instead"
         )
 
 

@@ -158,8 +158,6 @@ async def test_what_the_portal_refuses(visitor: Author) -> None:
 
 async def test_a_browser_that_is_seen(visitor: Author) -> None:
     """Where there is a display, the browser shows its window, slowly if so wished."""
-    if not shutil.which("Xvfb"):
-        pytest.skip("Xvfb is not installed: no display to show a browser on")
     visitor.write(
         f"{BEGINNING}import psutil\n"
         "@worker.action('octotel', 'validation')\n"
@@ -177,8 +175,51 @@ async def test_a_browser_that_is_seen(visitor: Author) -> None:
     assert [line for line in browsers if "headless" in line] == []
 
 
+async def test_a_pause_before_each_step(visitor: Author) -> None:
+    """The inspector shows, the portal is not yet asked for its page; Ctrl-C leaves neither browser nor inspector."""
+    visitor.write(
+        f"{BEGINNING}@worker.action('octotel', 'validation')\n"
+        "async def look(job: Job) -> None:\n"
+        "    page = await job.page()\n"
+        "    job.phase = 'opening the portal'\n"
+        "    await page.goto(job.portal.url)\n"
+        "    job.phase = 'looking around'\n"
+    )
+    if not shutil.which("chromium"):
+        pytest.skip("chromium is not installed: only it shows the inspector")
+    words = [word for word in RUN if word != "--headless"]
+    async with _display() as visitor.settings["DISPLAY"]:
+        process = await visitor.start(*words, "--pause", "--browser", "chromium")
+        assert process.stderr is not None
+        try:
+            async with asyncio.timeout(60):
+                while b"phase: opening the portal" not in await process.stderr.readline():
+                    pass
+            await eventually(lambda: any("--app=data:text/html," in line for line in _commands(process.pid)))
+            children = psutil.Process(process.pid).children(recursive=True)
+            process.send_signal(signal.SIGINT)
+            async with asyncio.timeout(30):
+                out, err = await process.communicate()
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+    assert (process.returncode, out) == (130, b"")
+    assert b"phase: looking around" not in err
+    await eventually(lambda: not any(child.is_running() for child in children))
+
+
+def _commands(parent: int) -> list[str]:
+    found = []
+    for child in psutil.Process(parent).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found.append(" ".join(child.cmdline()))
+    return found
+
+
 @contextlib.asynccontextmanager
 async def _display() -> AsyncIterator[str]:
+    if not shutil.which("Xvfb"):
+        pytest.skip("Xvfb is not installed: no display to show a browser on")
     ours, theirs = os.pipe()
     server = await asyncio.create_subprocess_exec(
         "Xvfb", "-displayfd", str(theirs), "-screen", "0", "1280x900x24", pass_fds=[theirs], stderr=subprocess.DEVNULL
@@ -292,7 +333,7 @@ async def test_what_cannot_start(author: Author, words: list[str], file: str | N
     [
         ({}, [], 1, "set OCTOTEL_URL in the worker's environment"),
         ({"PATH": "/nowhere"}, [], 2, "Error: no firefox is installed: run `playwright install firefox`"),
-        ({"DISPLAY": ":0"}, ["--pause"], 2, "run `playwright install chromium`, or use breakpoint()"),
+        ({"DISPLAY": ":0"}, ["--pause"], 2, "run `playwright install chromium`, add --browser chromium, or"),
     ],
 )
 async def test_what_is_missing(
