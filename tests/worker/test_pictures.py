@@ -15,6 +15,7 @@ from starlette.responses import JSONResponse
 from rpa_worker import Job, Worker, watching
 from rpa_worker.browser import Driver, Session
 from rpa_worker.redaction import Redactor
+from rpa_worker.runner.local_browser import Launcher
 from tests.counterparts import Client, OrchestratorStandIn
 from tests.serving import eventually
 
@@ -53,10 +54,10 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "PAUSE_SECONDS", 0.05)
 
 
-@pytest.fixture
-async def session(browser_url: str) -> AsyncIterator[Session]:
+@pytest.fixture(params=["firefox", "chromium"])
+async def session(browser_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Session]:
     """A browser's session that knows a password and a code."""
-    driver = Driver()
+    driver = Driver() if request.param == "firefox" else Launcher(request.param, visible=False)
     opened = Session(driver, browser_url, Redactor(PASSWORD, CODE))
     yield opened
     await opened.close()
