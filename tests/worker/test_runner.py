@@ -227,7 +227,8 @@ async def _display() -> AsyncIterator[str]:
     os.close(theirs)
     try:
         async with asyncio.timeout(20):
-            yield f":{(await asyncio.to_thread(os.read, ours, 20)).decode().strip()}"
+            number = await asyncio.to_thread(os.read, ours, 20)
+        yield f":{number.decode().strip()}"
     finally:
         os.close(ours)
         server.terminate()
