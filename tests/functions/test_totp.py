@@ -22,7 +22,8 @@ from tests.functions.stage import PROVIDERS, SEED, Stage, open_stage
 pytestmark = pytest.mark.alone
 
 CALLERS = 200
-PERIOD = 0.2
+PERIOD = 0.5
+"""Longer than a busy machine stops a process for: who wakes too late for a step is put in line again."""
 SLOW_PERIOD = 3.0
 RUNNING = """
 INSERT INTO jobs (content_digest, provider, action, parameters, priority, max_retries, traceparent, created_by, state,
@@ -75,7 +76,7 @@ async def reserved(valkey: Any, job_id: int) -> None:
             await asyncio.sleep(0.001)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_two_hundred_callers_get_two_hundred_codes_in_order(quick: Stage, valkey_server: ValkeyServer) -> None:
     """200 callers at once: no code twice, in order of arrival, and no time step unused while somebody waits."""
     import valkey.asyncio as client

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +19,7 @@ from local.process import MARK, Child, Program, base_environment, free_port
 from local.sweeping import browser_processes
 from shared.browsers import BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
 from shared.browsers.local import LocalBrowsers
+from tests.engines import ENGINES
 from tests.serving import eventually
 
 TOKEN = "token-of-the-node"
@@ -83,11 +83,9 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
         yield running
 
 
-@pytest.mark.parametrize("engine", ["firefox", "chromium"])
+@pytest.mark.parametrize("engine", ENGINES)
 async def test_creating_twice_makes_one_that_can_be_used_and_deleted(engine: str, tmp_path: Path) -> None:
     """A second create adopts the first; workers connect with Playwright; delete leaves no process and no file."""
-    if engine == "chromium" and not shutil.which("chromium"):
-        pytest.skip("chromium is not installed; `make setup BROWSER=chromium` installs it")
     async with run_node(tmp_path, BROWSER=engine) as node:
         await _lives_and_goes(node, engine)
 

@@ -17,6 +17,7 @@ from rpa_worker.browser import Driver, Session
 from rpa_worker.redaction import Redactor
 from rpa_worker.runner.local_browser import Launcher
 from tests.counterparts import Client, OrchestratorStandIn
+from tests.engines import ENGINES
 from tests.serving import eventually
 
 PASSWORD, CODE = 'pass"word', "123456"
@@ -54,7 +55,7 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "PAUSE_SECONDS", 0.05)
 
 
-@pytest.fixture(params=["firefox", "chromium"])
+@pytest.fixture(params=ENGINES)
 async def session(browser_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Session]:
     """A browser's session that knows a password and a code."""
     driver = Driver() if request.param == "firefox" else Launcher(request.param, visible=False)

@@ -24,6 +24,7 @@ import pytest
 
 from demo.portal import Portal
 from rpa_worker.runner.codes import LoginCodes, NoCode
+from tests.engines import needs_chromium
 from tests.plugin.terminal import Screen
 from tests.serving import eventually, serving
 
@@ -125,7 +126,8 @@ async def visitor(author: Author) -> AsyncIterator[Author]:
 
 
 FILES = ("--env-file", "logins.env", "--env-file", "seeds.env")
-RUN = ("octotel", "validation", "--headless", *FILES)
+SEEN = ("octotel", "validation", *FILES)
+RUN = (*SEEN, "--headless")
 
 
 async def test_an_action_is_performed(visitor: Author) -> None:
@@ -168,13 +170,14 @@ async def test_a_browser_that_is_seen(visitor: Author) -> None:
         "    return {'commands': [' '.join(child.cmdline()) for child in children]}\n"
     )
     async with _display() as visitor.settings["DISPLAY"]:
-        said = await visitor.run(*[word for word in RUN if word != "--headless"], "--slow-mo=50")
+        said = await visitor.run(*SEEN, "--slow-mo=50")
     assert said.code == 0, said.err
     browsers = [line for line in said.report["result"]["commands"] if "firefox" in line and "-profile" in line]
     assert browsers
     assert [line for line in browsers if "headless" in line] == []
 
 
+@needs_chromium
 async def test_a_pause_before_each_step(visitor: Author) -> None:
     """The inspector shows, the portal is not yet asked for its page; Ctrl-C leaves neither browser nor inspector."""
     visitor.write(
@@ -185,27 +188,31 @@ async def test_a_pause_before_each_step(visitor: Author) -> None:
         "    await page.goto(job.portal.url)\n"
         "    job.phase = 'looking around'\n"
     )
-    if not shutil.which("chromium"):
-        pytest.skip("chromium is not installed: only it shows the inspector")
-    words = [word for word in RUN if word != "--headless"]
     async with _display() as visitor.settings["DISPLAY"]:
-        process = await visitor.start(*words, "--pause", "--browser", "chromium")
-        assert process.stderr is not None
-        try:
-            async with asyncio.timeout(60):
-                while b"phase: opening the portal" not in await process.stderr.readline():
-                    pass
-            await eventually(lambda: any("--app=data:text/html," in line for line in _commands(process.pid)))
-            children = psutil.Process(process.pid).children(recursive=True)
-            process.send_signal(signal.SIGINT)
-            async with asyncio.timeout(30):
-                out, err = await process.communicate()
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-    assert (process.returncode, out) == (130, b"")
-    assert b"phase: looking around" not in err
-    await eventually(lambda: not any(child.is_running() for child in children))
+        process = await visitor.start(*SEEN, "--pause", "--browser", "chromium")
+        err = await _interrupted(process, "opening the portal", "--app=data:text/html,")
+    assert "phase: looking around" not in err
+
+
+async def _interrupted(process: asyncio.subprocess.Process, phase: str, child: str) -> str:
+    """What a run says after Ctrl-C in a phase in which it has such a child; no child is left."""
+    assert process.stderr is not None
+    try:
+        async with asyncio.timeout(60):
+            while f"phase: {phase}".encode() not in await process.stderr.readline():
+                pass
+        await eventually(lambda: any(child in line for line in _commands(process.pid)))
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGINT)
+        async with asyncio.timeout(30):
+            out, err = await process.communicate()
+        assert (process.returncode, out) == (130, b"")
+        assert err.decode().splitlines()[-1] == "stopped"
+        await eventually(lambda: not any(child.is_running() for child in children))
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+    return err.decode()
 
 
 def _commands(parent: int) -> list[str]:
@@ -267,23 +274,7 @@ async def test_ctrl_c(visitor: Author) -> None:
         "    job.phase = 'waiting'\n"
         "    await asyncio.sleep(600)\n"
     )
-    process = await visitor.start(*RUN)
-    assert process.stderr is not None
-    try:
-        async with asyncio.timeout(60):
-            while b"phase: waiting" not in await process.stderr.readline():
-                pass
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert any("firefox" in child.name() for child in children)
-        process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(30):
-            out, err = await process.communicate()
-        assert (process.returncode, out) == (130, b"")
-        assert err.decode().splitlines()[-1] == "stopped"
-        await eventually(lambda: not any(child.is_running() for child in children))
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+    await _interrupted(await visitor.start(*RUN), "waiting", "firefox")
 
 
 @contextlib.asynccontextmanager
@@ -334,7 +325,12 @@ async def test_what_cannot_start(author: Author, words: list[str], file: str | N
     [
         ({}, [], 1, "set OCTOTEL_URL in the worker's environment"),
         ({"PATH": "/nowhere"}, [], 2, "Error: no firefox is installed: run `playwright install firefox`"),
-        ({"DISPLAY": ":0"}, ["--pause"], 2, "run `playwright install chromium`, add --browser chromium, or"),
+        (
+            {"DISPLAY": ":0"},
+            ["--pause"],
+            2,
+            "run `playwright install chromium`, add --browser chromium, or use breakpoint()",
+        ),
     ],
 )
 async def test_what_is_missing(
