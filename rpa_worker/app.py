@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from rpa_worker.errors import AttemptOver, Busy, InvalidOrder
+from rpa_worker.errors import AttemptOver, Busy, InvalidOrder, NotConfirmed
 from rpa_worker.order import Order
 
 if TYPE_CHECKING:
@@ -48,12 +48,17 @@ def make_app(worker: Worker) -> Starlette:
     async def execute(request: Request) -> JSONResponse:
         try:
             order = Order.parse(await _json(request), request.headers.get("traceparent"))
-            worker.accept(order, request.state.client)
+            await worker.receive(order, request.state.client)
         except InvalidOrder as error:
             fault = {"field": error.field, "message": error.problem}
             return problem(422, "This worker cannot follow the order", str(error), errors=[fault])
         except AttemptOver as error:
             return problem(409, "The attempt is over", str(error))
+        except NotConfirmed as error:
+            return problem(403, "The orchestrator did not give this order", str(error))
+        except httpx.HTTPError:
+            detail = "whether it gave this order is not known; give it again"
+            return problem(503, "The orchestrator does not answer", detail, retry_after=RETRY_AFTER_SECONDS)
         except Busy as error:
             return problem(429, "The worker is busy", str(error), retry_after=RETRY_AFTER_SECONDS)
         return JSONResponse({"status": "accepted", "heartbeat_seconds": worker.heartbeat_seconds})

@@ -9,6 +9,7 @@ WorkerError
 ├── TraceNotKept         a trace that is too large, or cannot be rid of secrets
 ├── PortalNotConfigured  the worker's environment lacks an account of the portal
 ├── InvalidOrder         a request to execute that this worker cannot follow
+├── NotConfirmed         an order that the orchestrator did not give
 └── Busy                 every slot is taken, or the worker is stopping
 """
 
@@ -63,6 +64,10 @@ class InvalidOrder(WorkerError):
         super().__init__(f"{field}: {problem}")
         self.field = field
         self.problem = problem
+
+
+class NotConfirmed(WorkerError):
+    """An order that the orchestrator did not give."""
 
 
 class Busy(WorkerError):

@@ -15,7 +15,7 @@ import uvicorn
 from rpa_worker.app import make_app
 from rpa_worker.attempt import Action, Attempt
 from rpa_worker.browser import Driver, Session
-from rpa_worker.errors import AttemptOver, Busy, InvalidOrder
+from rpa_worker.errors import AttemptOver, Busy, InvalidOrder, NotConfirmed
 from rpa_worker.job import Job
 from rpa_worker.logs import log_json_lines
 from rpa_worker.orchestrator import Orchestrator
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 TRACES = ("on", "failures", "off")
 REMEMBERED_JOBS = 10_000
 FAREWELL_SECONDS = 10.0
+CONFIRM_SECONDS = 8.0
+"""Less than the 10 s within which an order must be answered."""
 
 
 class Worker:
@@ -44,6 +46,7 @@ class Worker:
         drain_seconds: float = 30.0,
         browser: str | None = None,
         trace: str | None = None,
+        callback: str | None = None,
         patience: Patience | None = None,
     ) -> None:
         """`capacity`: attempts at once. `drain_seconds`: how long SIGTERM lets them finish.
@@ -51,10 +54,13 @@ class Worker:
         `browser`: firefox or chromium, by default what BROWSER in the environment says, else firefox.
         `trace`: of which attempts Playwright's trace is kept, on, failures or off; by default what BROWSER_TRACE
         in the environment says, else failures. An action that records a trace of its own wants it off.
+        `callback`: base URL of the one orchestrator whose orders are followed, each once it has confirmed it; by
+        default what CALLBACK_URL in the environment says, else whoever reaches this worker is believed.
         """
         self.capacity = capacity
         self.heartbeat_seconds = heartbeat_seconds
         self._drain_seconds = drain_seconds
+        self._callback = (callback or os.environ.get("CALLBACK_URL") or "").rstrip("/")
         self._patience = patience or Patience()
         self._spans = Spans()
         self.driver = Driver(browser or os.environ.get("BROWSER") or "firefox")
@@ -63,6 +69,7 @@ class Worker:
             raise ValueError(f"BROWSER_TRACE: {self._trace!r} is none of {', '.join(TRACES)}")
         self._actions: dict[tuple[str, str], Action] = {}
         self._running: dict[Attempt, asyncio.Task[None]] = {}
+        self._confirming: dict[tuple[int, int, str], asyncio.Task[None]] = {}
         self._latest: OrderedDict[int, int] = OrderedDict()
         self._draining = False
         self.app = make_app(self)
@@ -85,7 +92,7 @@ class Worker:
 
     def status(self) -> dict[str, object]:
         """What `GET /status` answers."""
-        running = len(self._running)
+        running = len(self._running) + len(self._confirming)
         return {
             "available": running < self.capacity and not self._draining,
             "capacity": self.capacity,
@@ -93,19 +100,29 @@ class Worker:
             "draining": self._draining,
         }
 
+    async def receive(self, order: Order, client: httpx.AsyncClient) -> None:
+        """Accept this attempt, where there is a `callback` once that confirms it.
+
+        Raises InvalidOrder, AttemptOver, Busy, NotConfirmed, httpx.HTTPError.
+        """
+        if not self._callback:
+            return self.accept(order, client)
+        if order.orchestrator_callback != self._callback:
+            raise NotConfirmed(f"orchestrator_callback: this worker works for {self._callback} alone")
+        key = order.job_id, order.attempt, order.token
+        if key not in self._confirming:
+            if not self._is_new(order):
+                return None
+            self._confirming[key] = asyncio.create_task(self._confirm(order, client))
+        # An order that comes again meanwhile hears the same.
+        return await asyncio.shield(self._confirming[key])
+
     def accept(self, order: Order, client: httpx.AsyncClient) -> None:
         """Start this attempt, once however often it is ordered. Raises InvalidOrder, AttemptOver, Busy."""
-        latest = self._latest.get(order.job_id, 0)
-        if order.attempt == latest:
-            return
-        if order.attempt < latest:
-            raise AttemptOver(f"attempt {latest} of job {order.job_id} was ordered already")
-        action = self._find(order.provider, order.action)
-        if not self.status()["available"]:
-            raise Busy(f"{len(self._running)} of {self.capacity} attempts are running")
-        self._abandon(order.job_id)
-        self._remember(order)
-        self._start(order, action, client)
+        if self._is_new(order):
+            self._abandon(order.job_id)
+            self._remember(order)
+            self._start(order, self._find(order.provider, order.action), client)
 
     async def idle(self) -> None:
         """Wait until no attempt runs, however long that takes."""
@@ -123,6 +140,32 @@ class Worker:
         await _settle(self._running.values(), FAREWELL_SECONDS)
         await self.driver.stop()
         await asyncio.to_thread(self._spans.close)
+
+    def _is_new(self, order: Order) -> bool:
+        """Whether to start this attempt; it can be."""
+        latest = self._latest.get(order.job_id, 0)
+        if order.attempt == latest:
+            return False
+        if order.attempt < latest:
+            raise AttemptOver(f"attempt {latest} of job {order.job_id} was ordered already")
+        self._find(order.provider, order.action)
+        if not self.status()["available"]:
+            raise Busy(f"{self.status()['running']} of {self.capacity} attempts are running")
+        return True
+
+    async def _confirm(self, order: Order, client: httpx.AsyncClient) -> None:
+        """Accept this attempt if the orchestrator takes its heartbeat, which only the right token gives."""
+        try:
+            await Orchestrator(client, order, self._patience).heartbeat("", timeout=CONFIRM_SECONDS)
+        except httpx.HTTPStatusError as error:
+            if error.response.is_client_error:
+                raise NotConfirmed(f"token: refused by {self._callback}") from None
+            raise
+        finally:
+            del self._confirming[
+                order.job_id, order.attempt, order.token
+            ]  # its place is free for itself: nothing runs in between
+        self.accept(order, client)
 
     def _find(self, provider: str, action: str) -> Action:
         if found := self._actions.get((provider, action)):

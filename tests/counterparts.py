@@ -35,6 +35,7 @@ class OrchestratorStandIn:
         self.heard: list[tuple[str, Any]] = []
         self.headers: list[httpx.Headers] = []
         self.queued: dict[str, deque[Response]] = {}
+        self.held: dict[str, asyncio.Event] = {}
         self.codes = iter(f"{number:06}" for number in range(111111, 999999, 111111))
         routes = [
             Route("/callbacks/heartbeat", self._heartbeat, methods=["POST"]),
@@ -48,6 +49,10 @@ class OrchestratorStandIn:
     def answer(self, call: str, *responses: Response) -> None:
         """Give these answers to the next such calls."""
         self.queued.setdefault(call, deque()).extend(responses)
+
+    def hold(self, call: str) -> asyncio.Event:
+        """Answer such calls once this is set."""
+        return self.held.setdefault(call, asyncio.Event())
 
     def calls(self, name: str) -> list[Any]:
         return [content for call, content in self.heard if call == name]
@@ -65,7 +70,10 @@ class OrchestratorStandIn:
     async def _heartbeat(self, request: Request) -> Response:
         usual = {"status": "running", "lease_expires_at": "2030-01-01T00:00:00Z", "watched": self.watched}
         usual["lease_seconds"] = self.lease_seconds
-        return self._hear("heartbeat", request, await request.json()) or JSONResponse(usual)
+        heard = self._hear("heartbeat", request, await request.json())
+        if held := self.held.get("heartbeat"):
+            await held.wait()
+        return heard or JSONResponse(usual)
 
     async def _picture(self, request: Request) -> Response:
         usual = {"status": "running", "watched": self.watched}
