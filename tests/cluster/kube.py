@@ -38,7 +38,7 @@ async def ended(process: asyncio.subprocess.Process, stdin: str | None = None) -
         if process.returncode is None:
             process.kill()
             await process.communicate()
-    return said.decode(), problems.decode()
+    return (said or b"").decode(), problems.decode()
 
 
 async def items(kind: str, namespace: str, *options: str) -> list[dict[str, Any]]:
@@ -79,6 +79,24 @@ async def until(condition: Callable[[], Awaitable[Any]], *, within: float) -> An
                 if found := await condition():
                     return found
             await asyncio.sleep(PAUSE_SECONDS)
+
+
+async def appearing(namespace: str, selector: str = "") -> AsyncIterator[str]:
+    """Names of the pods that are there and of each that comes, again whenever one changes, without end."""
+    while True:
+        process = await asyncio.create_subprocess_exec(
+            "kubectl", "get", "pods", "-n", namespace, "-l", selector, "--watch", "-o", "name",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        assert process.stdout
+        try:
+            async for line in process.stdout:
+                yield line.decode().strip().removeprefix("pod/")
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+        await asyncio.sleep(PAUSE_SECONDS)  # the API server was away
 
 
 @contextlib.asynccontextmanager
@@ -139,21 +157,19 @@ class Logs:
             await asyncio.gather(watching, *self._following.values(), return_exceptions=True)
 
     async def _watch(self) -> None:
-        while True:
-            with contextlib.suppress(KubectlError):
-                for pod in await pods(self._namespace, "serving.knative.dev/service"):
-                    if pod not in self._following or self._following[pod].done():
-                        self._following[pod] = asyncio.create_task(self._follow(pod))
-            await asyncio.sleep(1)
+        async for pod in appearing(self._namespace, "serving.knative.dev/service"):
+            if pod not in self._following:
+                self._following[pod] = asyncio.create_task(self._follow(pod))
 
     async def _follow(self, pod: str) -> None:
-        with (self._folder / f"{pod}.log").open("wb") as file:
-            process = await asyncio.create_subprocess_exec(
-                "kubectl", "logs", "-f", "-n", self._namespace, pod, "-c", "user-container",
-                stdout=file, stderr=asyncio.subprocess.DEVNULL,
-            )  # fmt: skip
-            try:
-                await process.wait()
-            finally:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
+        """Until the pod is gone; from its beginning once more if the API server was away."""
+        with (self._folder / f"{pod}.log").open("ab") as file:
+            while True:
+                process = await asyncio.create_subprocess_exec(
+                    "kubectl", "logs", "-f", "-n", self._namespace, pod, "-c", "user-container",
+                    stdout=file, stderr=asyncio.subprocess.PIPE,
+                )  # fmt: skip
+                _, problems = await ended(process)
+                if process.returncode == 0 or "NotFound" in problems:
+                    return
+                await asyncio.sleep(1)  # its container does not run yet

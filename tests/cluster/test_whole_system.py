@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
 
 import httpx
@@ -36,7 +36,7 @@ from tests.cluster.knative import (
     functions_at_zero,
     no_browser_left,
 )
-from tests.cluster.kube import ended, items, kill, kubectl, pods, until
+from tests.cluster.kube import appearing, ended, kill, kubectl, pods, until
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -45,15 +45,9 @@ LETTERS = "SELECT event_type, destination, reason FROM dead_letters"
 
 
 @contextlib.asynccontextmanager
-async def again_and_again(act: Callable[[], Awaitable[object]], pause: float) -> AsyncIterator[None]:
+async def meanwhile(act: Coroutine[None, None, None]) -> AsyncIterator[None]:
     """Do something for as long as something else goes on."""
-
-    async def repeat() -> None:
-        while True:
-            await act()
-            await asyncio.sleep(pause)
-
-    task = asyncio.create_task(repeat())
+    task = asyncio.create_task(act)
     try:
         yield
     finally:
@@ -78,9 +72,10 @@ async def test_the_demo_from_zero(system: System) -> None:
     seen: set[str] = set()
 
     async def look() -> None:
-        seen.update(pod["metadata"]["name"] for pod in await items("pods", BROWSERS))
+        async for pod in appearing(BROWSERS):
+            seen.add(pod)
 
-    async with again_and_again(look, 0.5):
+    async with meanwhile(look()):
         run = await play(system.env, Console(file=sys.stderr, width=118), Footprint(), ARTEFACTS / "evidence")
     await no_browser_left()
     checks = all_checks(run, ARTEFACTS / "evidence", [], len(seen))
@@ -110,16 +105,17 @@ async def test_any_function_may_be_killed_at_any_time(system: System) -> None:
     """Pods of all functions are killed at random, once a second; every job still ends, and is reported once."""
     dice = random.Random(20)
 
-    async def kill_one() -> None:
-        running = sorted(await pods(NAMESPACE, FUNCTION_PODS))
-        if running:
-            await kill(NAMESPACE, dice.choice(running))
+    async def kill_each_second() -> None:
+        while True:
+            if running := sorted(await pods(NAMESPACE, FUNCTION_PODS)):
+                await kill(NAMESPACE, dice.choice(running))
+            await asyncio.sleep(1)
 
     job_ids = [
         await system.submit(provider, f"KILL-{n}", max_retries=10)
         for n, provider in enumerate(["metrofiber", "openserve", "evotel"] * 2)
     ]
-    async with again_and_again(kill_one, 1.0):
+    async with meanwhile(kill_each_second()):
         await asyncio.sleep(20)
     jobs = await system.ended(*job_ids, within=400)
     assert {job["status"] for job in jobs} == {"completed"}
