@@ -33,7 +33,10 @@ APPLIED = (
     "overlays/local", "overlays/dev", "overlays/openshift", "overlays/kafka", "overlays/rabbitmq",
 )  # fmt: skip
 FIRST = ("Namespace", "ServiceAccount")  # Serving's webhook asks for these when it looks at a Service
-HANDLES_PODS = {"provision-browser", "reap-idle"}
+HANDLES_PODS = {
+    "provision-browser": ["pods [] [] [create get watch delete]"],
+    "reap-idle": ["pods [] [] [create get list watch delete]"],
+}
 DISCOVERY = re.compile(r"selfsubject|\[/|^Resources")
 CARELESS = """
 apiVersion: v1
@@ -120,8 +123,8 @@ def test_accounts_may_do_what_base_says_and_nothing_else(place: Place) -> None:
     for account in accounts:
         for name, namespace in place.names.items():
             rights = granted(f"system:serviceaccount:{place.names['rpa']}:{account}", namespace)
-            handles = name == "rpa-browsers" and account in HANDLES_PODS
-            assert rights == (["pods [] [] [create get list watch delete]"] if handles else []), (account, name)
+            allowed = HANDLES_PODS.get(account, []) if name == "rpa-browsers" else []
+            assert rights == allowed, (account, name)
 
 
 def granted(user: str, namespace: str) -> list[str]:

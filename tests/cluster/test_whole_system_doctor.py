@@ -74,9 +74,9 @@ FAULTS = {
     ],
     "what the overlay has": [
         Fault(
-            f"kubectl delete rolebinding browsers -n {BROWSERS}",
+            f"kubectl delete rolebinding provision-browser -n {BROWSERS}",
             "rbac",
-            f"provision-browser and reap-idle may not create, get, list, watch, delete pods in {BROWSERS}",
+            f"provision-browser may not create, get, watch, delete pods in {BROWSERS}",
             "kubectl apply -k",
         ),
         Fault(

@@ -25,7 +25,10 @@ TEMPLATE = BASE / "22-secrets.template.yaml"
 PUBLIC = {"submit-job", "monitor"}
 SLOW = {"provision-browser": 300, "dispatch-job": 300, "issue-totp": 300}
 WORKER = {"app.kubernetes.io/component": "worker"}
-HANDLES_PODS = {"provision-browser", "reap-idle"}
+HANDLES_PODS = {
+    "provision-browser": ["create", "get", "watch", "delete"],
+    "reap-idle": ["create", "get", "list", "watch", "delete"],
+}
 BROWSERS_AS_PODS = {"NAMESPACE", "BROWSER_SERVICE_IMAGE", "BROWSER_SHM_SIZE", "BROWSER_WARM_POOL"} | {
     f"BROWSER_{resource}_{bound}" for resource in ("CPU", "MEMORY") for bound in ("REQUEST", "LIMIT")
 }
@@ -104,15 +107,14 @@ def test_two_functions_handle_pods_and_nobody_anything_else() -> None:
     tokens = {d["metadata"]["name"]: d["automountServiceAccountToken"] for d in documents("ServiceAccount")}
     assert tokens == {name: name in HANDLES_PODS for name in [*SECRETS, "migrate"]}
     assert not [d for d in build(BASE) if d["kind"] in ("ClusterRole", "ClusterRoleBinding")]
-    (role,), (binding,) = documents("Role"), documents("RoleBinding")
-    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "rpa-browsers"
-    assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "watch", "delete"]}
-    ]
-    assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("Role", role["metadata"]["name"])
-    assert {(s["kind"], s["namespace"], s["name"]) for s in binding["subjects"]} == {
-        ("ServiceAccount", "rpa", name) for name in HANDLES_PODS
-    }
+    assert {d["metadata"]["name"] for d in documents("Role")} == set(HANDLES_PODS)
+    assert {d["metadata"]["name"] for d in documents("RoleBinding")} == set(HANDLES_PODS)
+    for name, verbs in HANDLES_PODS.items():
+        role, binding = named("Role", name), named("RoleBinding", name)
+        assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "rpa-browsers"
+        assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("Role", name)
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "rpa"}]
 
 
 @pytest.mark.parametrize(("where", "spec"), list(templates()))
