@@ -15,6 +15,7 @@ from local.kustomize import build, identity
 from local.manifests import Manifests
 from shared.browsers.manifest import PORT
 from shared.events import SOURCE, Type
+from shared.http import AT_ONCE
 from tests.docs.documents import story
 from tests.settings import settings
 
@@ -29,6 +30,10 @@ HANDLES_PODS = {
     "provision-browser": ["create", "get", "watch", "delete"],
     "reap-idle": ["create", "get", "list", "watch", "delete"],
 }
+AT_ONCE_IN_A_POD = {
+    "submit-job": 80, "provision-browser": 20, "dispatch-job": 40, "issue-totp": 100, "callback": 80, "notify": 40,
+    "reap-idle": 10, "monitor": 40,
+}  # fmt: skip
 BROWSERS_AS_PODS = {"NAMESPACE", "BROWSER_SERVICE_IMAGE", "BROWSER_SHM_SIZE", "BROWSER_WARM_POOL"} | {
     f"BROWSER_{resource}_{bound}" for resource in ("CPU", "MEMORY") for bound in ("REQUEST", "LIMIT")
 }
@@ -310,6 +315,24 @@ def test_services_are_as_knative_and_restricted_pods_want_them() -> None:
         assert set(spec) <= TAKEN, name
         assert all(set(volume) & {"emptyDir", "configMap", "secret", "projected"} for volume in spec["volumes"]), name
         assert {"name": "tmp", "emptyDir": {}} in spec["volumes"], name
+
+
+def test_a_pod_has_a_limit_below_which_its_process_refuses_nobody() -> None:
+    """So that Knative holds callers back and adds pods; 0 would be no limit."""
+    services = {d["metadata"]["name"]: d for d in documents("Service", "serving.knative.dev")}
+    limits = {name: d["spec"]["template"]["spec"]["containerConcurrency"] for name, d in services.items()}
+    assert limits == AT_ONCE_IN_A_POD
+    assert max(limits.values()) < AT_ONCE
+    scales = {name: d["spec"]["template"]["metadata"]["annotations"] for name, d in services.items()}
+    assert {name for name, it in scales.items() if it["autoscaling.knative.dev/min-scale"] != "0"} == set()
+    assert {int(it["autoscaling.knative.dev/max-scale"]) for it in scales.values()} == {3, 20}
+
+
+def test_the_broker_answers_before_it_delivers() -> None:
+    """Its own default is to answer after every handler has, which outlasts whoever publishes."""
+    broker = named("Broker", "default")
+    assert broker["metadata"]["annotations"] == {"messaging.knative.dev/async-handler": "true"}
+    assert "spec" not in broker
 
 
 def test_delivery_outlasts_no_function() -> None:
