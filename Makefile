@@ -71,7 +71,9 @@ bench: setup ## Measure throughput and latency
 faults: setup ## Attack a whole system under load, and audit what became of it: SEED=... JOBS=500 FAULTS=events,kills
 	@SEED=$(SEED) JOBS=$(JOBS) FAULTS=$(FAULTS) $(RUN) tests.faults
 
-e2e: setup ## Test the whole system on the cluster of KUBECONFIG, which must have Knative, kn and the images
+e2e: setup ## Test the whole system on the cluster of KUBECONFIG, with Knative, kn, the images: KN_INGRESS=... KN_DOMAIN=...
+	@for name in KUBECONFIG KN_INGRESS KN_DOMAIN; do printenv $$name >/dev/null || \
+	    { echo "Error: $$name is not set: CONTRIBUTING.md says what the cluster's tests need" >&2; exit 1; }; done
 	$(RUN) pytest tests/cluster $(ARGS)
 
 image: ## Build the images with docker, podman or buildah

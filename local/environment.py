@@ -22,7 +22,7 @@ def environment(manifests: Manifests, service: Service, mounts: Path, addresses:
     resolved: dict[str, str] = {}
     for source in service.container.get("envFrom", []):
         ((kind, reference),) = source.items()
-        resolved |= _values(manifests, service, kind, reference["name"])
+        resolved |= _values(manifests, service, kind, reference)
     for entry in service.container.get("env", []):
         value = _value(manifests, service, entry)
         if value is not None:
@@ -36,11 +36,12 @@ def here(text: str, addresses: Mapping[str, str]) -> str:
     return _CLUSTER_ADDRESS.sub(lambda match: addresses.get(match[1], match[0]), text)
 
 
-def _values(manifests: Manifests, service: Service, kind: str, name: str) -> dict[str, str]:
+def _values(manifests: Manifests, service: Service, kind: str, reference: Mapping[str, Any]) -> dict[str, str]:
     known = manifests.config_maps if kind.startswith("configMap") else manifests.secrets
-    if name not in known:
+    name = reference["name"]
+    if name not in known and not reference.get("optional"):
         raise ManifestError(f"{service.name}: {kind} names {name}, which is not there")
-    return known[name]
+    return known.get(name, {})
 
 
 def _value(manifests: Manifests, service: Service, entry: Mapping[str, Any]) -> str | None:
@@ -62,9 +63,9 @@ def _mount(manifests: Manifests, service: Service, mounts: Path) -> dict[str, Pa
     for mount in service.container.get("volumeMounts", []):
         volume = volumes[mount["name"]]
         if "configMap" in volume:
-            files = _values(manifests, service, "configMap", volume["configMap"]["name"])
+            files = _values(manifests, service, "configMap", volume["configMap"])
         elif "secret" in volume:
-            files = _values(manifests, service, "secret", volume["secret"]["secretName"])
+            files = _values(manifests, service, "secret", {"name": volume["secret"]["secretName"]})
         else:
             continue  # an emptyDir: the process has this machine's own /tmp
         folders[mount["mountPath"]] = folder = mounts / mount["mountPath"].strip("/")

@@ -13,9 +13,11 @@ SUBSCRIPTIONS = (
 )
 TICKED = ("reap-idle", "monitor")
 """Functions that a PingSource calls."""
-BROWSER_ACCOUNTS = ("provision-browser", "reap-idle")
-"""ServiceAccounts that handle browsers' pods."""
-BROWSER_VERBS = ("create", "get", "list", "watch", "delete")
+BROWSER_RIGHTS = {
+    "provision-browser": ("create", "get", "watch", "delete"),
+    "reap-idle": ("create", "get", "list", "watch", "delete"),
+}
+"""What ServiceAccounts may do with browsers' pods."""
 NEEDED_KEYS = {
     "rpa-database": {"DATABASE_URL"},
     "rpa-tokens": {"JWT_SECRET_KEY"},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
@@ -94,20 +94,29 @@ class Stores:
         if not self._deployment:
             return LOCAL_MEND
         try:
-            url = self._deployment.cluster.secret("rpa-database").get("DATABASE_URL", "")
-            host = urlsplit(url).hostname or ""
-        except (Absent, Denied, ValueError):
+            host = urlsplit(_secret(self._deployment, "rpa-database").get("DATABASE_URL", "")).hostname or ""
+        except ValueError:
             host = ""
         return start(self._deployment, host) or fill_in(self._deployment, "rpa-database", "DATABASE_URL")
 
     def _valkey_mend(self, problem: str) -> str:
         if not self._deployment:
             return LOCAL_MEND
-        if command := start(self._deployment, self._deployment.config().get("VALKEY_HOST", "")):
+        own = _secret(self._deployment, "rpa-valkey")
+        if command := start(self._deployment, {**self._deployment.config(), **own}.get("VALKEY_HOST", "")):
             return command
         if "password" in problem.lower() or "auth" in problem.lower():
             return fill_in(self._deployment, "rpa-valkey", "VALKEY_PASSWORD")
+        if "VALKEY_HOST" in own:
+            return fill_in(self._deployment, "rpa-valkey", "VALKEY_HOST")
         return self._deployment.kubectl("edit configmap rpa-config")
+
+
+def _secret(deployment: Deployment, name: str) -> Mapping[str, str]:
+    try:
+        return deployment.cluster.secret(name)
+    except (Absent, Denied):
+        return {}
 
 
 def clock_findings(ahead: dict[str, float], off_here: float) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ KINDS = ("deployments", "statefulsets")
 def start(deployment: Deployment, host: str) -> str | None:
     """The command that brings back what a Service leads to; None where it is no Service, or leads somewhere."""
     name, _, domain = host.partition(".")
-    if domain not in ("", deployment.namespace) and not domain.startswith(f"{deployment.namespace}.svc"):
+    if not name or (domain not in ("", deployment.namespace) and not domain.startswith(f"{deployment.namespace}.svc")):
         return None
     try:
         service = deployment.cluster.get(f"/api/v1/namespaces/{deployment.namespace}/services/{name}")

@@ -57,6 +57,7 @@ def test_its_size_is_configured() -> None:
         "limits": {"cpu": "1.5", "memory": "3G"},
     }
     assert {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "256Mi"}} in pod["volumes"]
+    assert {"name": "shm", "mountPath": "/dev/shm"} in pod["containers"][0]["volumeMounts"]  # noqa: S108
     assert pod["containers"][0]["image"] == IMAGE["BROWSER_SERVICE_IMAGE"]
 
 

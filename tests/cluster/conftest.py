@@ -86,5 +86,7 @@ def spec() -> BrowserSpec:
 @pytest.fixture(scope="session")
 async def system() -> AsyncIterator[System]:
     """The whole system, installed once."""
+    if missing := [name for name in ("KN_INGRESS", "KN_DOMAIN") if name not in os.environ]:
+        pytest.exit(f"these tests need a way to the cluster: set {' and '.join(missing)} (CONTRIBUTING.md)", 2)
     async with installed() as running:
         yield running

@@ -24,10 +24,19 @@ if "KUBECONFIG" not in os.environ:
 
 KNATIVE = Path(__file__).parents[2] / "knative"
 WITH_PLUGIN = {**os.environ, "PATH": f"{Path(__file__).parents[2] / 'bin'}:{os.environ['PATH']}"}
-RABBITMQ = Path(__file__).with_name("rabbitmqbrokerconfig.yaml")
-FOLDERS = ("base", "overlays/local", "overlays/dev", "overlays/openshift", "overlays/kafka", "overlays/rabbitmq")
+SCHEMAS = {
+    "rabbitmqbrokerconfigs.eventing.knative.dev": Path(__file__).with_name("rabbitmqbrokerconfig.yaml"),
+    "prometheusrules.monitoring.coreos.com": Path(__file__).with_name("prometheusrule.yaml"),
+}
+APPLIED = (
+    "base", "base/22-secrets.template.yaml", "monitoring",
+    "overlays/local", "overlays/dev", "overlays/openshift", "overlays/kafka", "overlays/rabbitmq",
+)  # fmt: skip
 FIRST = ("Namespace", "ServiceAccount")  # Serving's webhook asks for these when it looks at a Service
-HANDLES_PODS = {"provision-browser", "reap-idle"}
+HANDLES_PODS = {
+    "provision-browser": ["pods [] [] [create get watch delete]"],
+    "reap-idle": ["pods [] [] [create get list watch delete]"],
+}
 DISCOVERY = re.compile(r"selfsubject|\[/|^Resources")
 CARELESS = """
 apiVersion: v1
@@ -62,9 +71,10 @@ class Place:
             return self.names.get(item, item)
         return self.own(item)
 
-    def made(self, folder: str) -> list[Document]:
-        """What kustomize makes of a folder of `knative/`."""
-        text = kubectl("kustomize", str(KNATIVE / folder)).stdout
+    def made(self, applied: str) -> list[Document]:
+        """What kustomize makes of a folder of `knative/`, or what a file there has."""
+        path = KNATIVE / applied
+        text = kubectl("kustomize", str(path)).stdout if path.is_dir() else path.read_text()
         return [self.own(document) for document in yaml.safe_load_all(text)]
 
 
@@ -78,23 +88,23 @@ def place() -> Iterator[Place]:
     """Both namespaces with base's accounts and rights in them, and the schemas that this cluster lacks."""
     place = Place()
     first = [d for d in place.made("base") if d["kind"] in (*FIRST, "Role", "RoleBinding")]
-    lacks = kubectl("get", "crd", "rabbitmqbrokerconfigs.eventing.knative.dev", check=False).returncode
-    if lacks:
-        kubectl("apply", "-f", str(RABBITMQ))
-        kubectl("wait", "--for=condition=Established", "-f", str(RABBITMQ))
+    lacking = [str(file) for name, file in SCHEMAS.items() if kubectl("get", "crd", name, check=False).returncode]
+    for file in lacking:
+        kubectl("apply", "-f", file)
+        kubectl("wait", "--for=condition=Established", "-f", file)
     try:
         kubectl("apply", "-f", "-", stdin=first)
         yield place
     finally:
         kubectl("delete", "namespace", "--wait=false", *place.names.values())
-        if lacks:
-            kubectl("delete", "-f", str(RABBITMQ))
+        for file in lacking:
+            kubectl("delete", "-f", file)
 
 
-@pytest.mark.parametrize("folder", FOLDERS)
-def test_a_cluster_takes_it_without_a_word(place: Place, folder: str) -> None:
+@pytest.mark.parametrize("applied", APPLIED)
+def test_a_cluster_takes_it_without_a_word(place: Place, applied: str) -> None:
     """Every document, by its schema, the webhooks and the namespaces' security level."""
-    documents = place.made(folder)
+    documents = place.made(applied)
     done = kubectl("apply", "--dry-run=server", "-f", "-", stdin=documents, check=False)
     assert done.stderr == ""
     assert done.returncode == 0
@@ -113,8 +123,8 @@ def test_accounts_may_do_what_base_says_and_nothing_else(place: Place) -> None:
     for account in accounts:
         for name, namespace in place.names.items():
             rights = granted(f"system:serviceaccount:{place.names['rpa']}:{account}", namespace)
-            handles = name == "rpa-browsers" and account in HANDLES_PODS
-            assert rights == (["pods [] [] [create get list watch delete]"] if handles else []), (account, name)
+            allowed = HANDLES_PODS.get(account, []) if name == "rpa-browsers" else []
+            assert rights == allowed, (account, name)
 
 
 def granted(user: str, namespace: str) -> list[str]:

@@ -23,17 +23,22 @@ WAITING = 150
 
 @pytest.fixture(scope="module")
 async def crowded(cluster: Cluster) -> str:
-    """A namespace with very many browsers' pods, which cost nothing: no scheduler takes them."""
+    """A namespace with very many browsers' pods and one without their labels, which cost nothing: none is scheduled."""
     namespace = await cluster.make_namespace()
     settings = load(BrowserSettings, {"BROWSER_SERVICE_IMAGE": "rpa-browser:1"})
 
-    async def create(numbers: list[int]) -> None:
-        for number in numbers:
-            pod = manifest(BrowserSpec(f"rpa-browser-{number}-2", "/secret", 300, number, 2), settings)
-            pod["spec"]["schedulerName"] = "nobody"
-            await cluster.api.call("POST", f"/api/v1/namespaces/{namespace}/pods", body=pod)
+    async def create(name: str, number: int, **changes: dict[str, str]) -> None:
+        pod = manifest(BrowserSpec(name, "/secret", 300, number, 2), settings)
+        pod["spec"]["schedulerName"] = "nobody"
+        pod["metadata"] |= changes
+        await cluster.api.call("POST", f"/api/v1/namespaces/{namespace}/pods", body=pod)
 
-    await asyncio.gather(*(create(list(range(first, MANY, 20))) for first in range(20)))
+    async def create_browsers(numbers: range) -> None:
+        for number in numbers:
+            await create(f"rpa-browser-{number}-2", number)
+
+    await create("another", MANY, labels={})
+    await asyncio.gather(*(create_browsers(range(first, MANY, 20)) for first in range(20)))
     return namespace
 
 

@@ -81,6 +81,7 @@ class Town:
 
     browser: Place
     worker: Place
+    dispatch: Place
     function: Place
     database: Place
     stranger: Place
@@ -98,6 +99,7 @@ async def town(cluster: Cluster) -> Town:
     places = await asyncio.gather(
         _pod(browsers, "browser"),
         _pod(functions, "worker", "app.kubernetes.io/component: worker"),
+        _pod(functions, "dispatch", "serving.knative.dev/service: dispatch-job"),
         _pod(functions, "function", "serving.knative.dev/service: submit-job"),
         _pod(functions, "database"),
         _pod(elsewhere, "stranger"),
@@ -128,8 +130,16 @@ async def test_workers_alone_reach_browsers_and_their_socket_alone(town: Town) -
     address = await town.browser.address()
     assert await town.worker.reaches(address, 3000)
     assert not await town.worker.reaches(address, 8081)
-    for other in (town.function, town.database, town.stranger):
+    for other in (town.dispatch, town.function, town.database, town.stranger):
         assert not await other.reaches(address, 3000), other
+
+
+async def test_dispatch_job_alone_reaches_workers(town: Town) -> None:
+    """At whatever port they chose; no page and no other function can give one an order."""
+    address = await town.worker.address()
+    assert await town.dispatch.reaches(address, 8080)
+    for other in (town.browser, town.function, town.database, town.stranger):
+        assert not await other.reaches(address, 8080), other
 
 
 async def test_browsers_reach_nothing_of_the_cluster(town: Town) -> None:

@@ -15,10 +15,11 @@ import psycopg
 import pytest
 
 from tests.cluster.knative import BROWSERS, NAMESPACE, OVERLAY, ROOT, System
-from tests.cluster.kube import ended, until
+from tests.cluster.kube import ended, kubectl, until
 
 pytestmark = pytest.mark.timeout(400)
 
+GUIDE = ROOT / "docs" / "how-to" / "troubleshoot.md"
 WELL = ("good", "warning")
 NAMED_SECONDS = 90
 FIRST_SECONDS = 45
@@ -52,6 +53,8 @@ class Fault:
     part: str
     says: str
     mends: str
+    seen: tuple[str, ...] = ()
+    """What pods and events say meanwhile, as the guide for who has no doctor tells."""
 
 
 FAULTS = {
@@ -74,9 +77,9 @@ FAULTS = {
     ],
     "what the overlay has": [
         Fault(
-            f"kubectl delete rolebinding browsers -n {BROWSERS}",
+            f"kubectl delete rolebinding provision-browser -n {BROWSERS}",
             "rbac",
-            f"provision-browser and reap-idle may not create, get, list, watch, delete pods in {BROWSERS}",
+            f"provision-browser may not create, get, watch, delete pods in {BROWSERS}",
             "kubectl apply -k",
         ),
         Fault(
@@ -104,6 +107,7 @@ FAULTS = {
             "image",
             "dev.local/rpa-functoins:1",
             "kn service update notify --image dev.local/rpa-functions:1",
+            ("ImagePullBackOff", "Failed to pull image"),
         ),
         Fault(
             "kubectl scale deployment/valkey --replicas=0 -n rpa && kubectl wait --for=delete pod -n rpa "
@@ -143,7 +147,11 @@ async def test_what_is_broken_is_named_and_mended(system: System, faults: list[F
     for fault in faults:
         broke, said = await shell(fault.breaks)
         assert broke == 0, said
-    for remedy in await until(lambda: _remedies(faults), within=NAMED_SECONDS):
+    remedies = await until(lambda: _remedies(faults), within=NAMED_SECONDS)
+    for words in (words for fault in faults for words in fault.seen):
+        assert f"`{words}" in GUIDE.read_text()
+        await until(lambda words=words: _seen(words), within=NAMED_SECONDS)
+    for remedy in remedies:
         mended, said = await shell(remedy)
         assert mended == 0, said
     await all_well()
@@ -160,6 +168,11 @@ async def _remedies(faults: list[Fault]) -> set[str] | None:
     for fault, found in zip(faults, named, strict=True):
         assert found[0]["mend"].startswith(fault.mends)
     return {found[0]["mend"] for found in named}
+
+
+async def _seen(words: str) -> bool:
+    said = await kubectl("get", "pods", "-n", NAMESPACE)
+    return words in said + await kubectl("get", "events", "-n", NAMESPACE, "--field-selector", "type=Warning")
 
 
 async def all_well() -> None:

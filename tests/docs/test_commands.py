@@ -80,6 +80,18 @@ def test_make_demo_is_the_demo() -> None:
     assert said.splitlines()[-1] == ".venv/bin/python -m demo"
 
 
+@pytest.mark.parametrize("missing", ["KUBECONFIG", "KN_INGRESS", "KN_DOMAIN"])
+def test_the_clusters_tests_say_what_they_need(missing: str) -> None:
+    """Before any of them runs; CONTRIBUTING.md explains each."""
+    known = {name: "here" for name in ("KUBECONFIG", "KN_INGRESS", "KN_DOMAIN") if name != missing}
+    argv = ["make", "--assume-old=setup", "e2e", "ARGS=--collect-only"]
+    values = {"PATH": os.environ["PATH"], **known}
+    done = subprocess.run(argv, cwd=ROOT, env=values, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"Error: {missing} is not set: CONTRIBUTING.md says")
+    assert f"| `{missing}` |" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
 def test_images_are_built_from_what_is_here(tmp_path: Path) -> None:
     """Four for each architecture, under the registry's name."""
     calls = tmp_path / "calls"

@@ -13,7 +13,10 @@ import yaml
 
 from local.kustomize import build, identity
 from local.manifests import Manifests
+from shared.browsers.manifest import PORT
 from shared.events import SOURCE, Type
+from shared.http import AT_ONCE
+from tests.docs.documents import story
 from tests.settings import settings
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +25,15 @@ BASE = KNATIVE / "base"
 TEMPLATE = BASE / "22-secrets.template.yaml"
 PUBLIC = {"submit-job", "monitor"}
 SLOW = {"provision-browser": 300, "dispatch-job": 300, "issue-totp": 300}
-HANDLES_PODS = {"provision-browser", "reap-idle"}
+WORKER = {"app.kubernetes.io/component": "worker"}
+HANDLES_PODS = {
+    "provision-browser": ["create", "get", "watch", "delete"],
+    "reap-idle": ["create", "get", "list", "watch", "delete"],
+}
+AT_ONCE_IN_A_POD = {
+    "submit-job": 80, "provision-browser": 20, "dispatch-job": 40, "issue-totp": 100, "callback": 80, "notify": 40,
+    "reap-idle": 10, "monitor": 40,
+}  # fmt: skip
 BROWSERS_AS_PODS = {"NAMESPACE", "BROWSER_SERVICE_IMAGE", "BROWSER_SHM_SIZE", "BROWSER_WARM_POOL"} | {
     f"BROWSER_{resource}_{bound}" for resource in ("CPU", "MEMORY") for bound in ("REQUEST", "LIMIT")
 }
@@ -101,15 +112,14 @@ def test_two_functions_handle_pods_and_nobody_anything_else() -> None:
     tokens = {d["metadata"]["name"]: d["automountServiceAccountToken"] for d in documents("ServiceAccount")}
     assert tokens == {name: name in HANDLES_PODS for name in [*SECRETS, "migrate"]}
     assert not [d for d in build(BASE) if d["kind"] in ("ClusterRole", "ClusterRoleBinding")]
-    (role,), (binding,) = documents("Role"), documents("RoleBinding")
-    assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "rpa-browsers"
-    assert role["rules"] == [
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "watch", "delete"]}
-    ]
-    assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("Role", role["metadata"]["name"])
-    assert {(s["kind"], s["namespace"], s["name"]) for s in binding["subjects"]} == {
-        ("ServiceAccount", "rpa", name) for name in HANDLES_PODS
-    }
+    assert {d["metadata"]["name"] for d in documents("Role")} == set(HANDLES_PODS)
+    assert {d["metadata"]["name"] for d in documents("RoleBinding")} == set(HANDLES_PODS)
+    for name, verbs in HANDLES_PODS.items():
+        role, binding = named("Role", name), named("RoleBinding", name)
+        assert role["metadata"]["namespace"] == binding["metadata"]["namespace"] == "rpa-browsers"
+        assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": verbs}]
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("Role", name)
+        assert binding["subjects"] == [{"kind": "ServiceAccount", "name": name, "namespace": "rpa"}]
 
 
 @pytest.mark.parametrize(("where", "spec"), list(templates()))
@@ -129,19 +139,80 @@ def test_there_are_pods_to_look_at() -> None:
 
 
 def test_browsers_are_reached_by_workers_alone() -> None:
-    """Any policy that chose no pods or another direction would open them."""
+    """At the WebSocket; any policy that chose no pods or another direction would open them."""
     (policy,) = [d for d in documents("NetworkPolicy") if "Ingress" in d["spec"]["policyTypes"] and in_browsers(d)]
     assert policy["spec"]["podSelector"] == {}
     (rule,) = policy["spec"]["ingress"]
     assert rule["from"] == [
         {
             "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "rpa"}},
-            "podSelector": {"matchLabels": {"app.kubernetes.io/component": "worker"}},
+            "podSelector": {"matchLabels": WORKER},
         }
     ]
+    assert rule["ports"] == [{"protocol": "TCP", "port": PORT}]
+
+
+def test_workers_are_reached_by_dispatch_job_alone() -> None:
+    """In the same namespace; the demo's has the label by which policies know one."""
+    policy = named("NetworkPolicy", "workers-from-dispatch")
+    assert policy["metadata"]["namespace"] == named("Service", "dispatch-job")["metadata"]["namespace"] == "rpa"
+    assert policy["spec"] == {
+        "podSelector": {"matchLabels": WORKER},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"serving.knative.dev/service": "dispatch-job"}}}]}],
+    }
     worker = yaml.safe_load_all((KNATIVE / "overlays/dev/demo/worker.yaml").read_text())
     (labels,) = [d["spec"]["template"]["metadata"]["labels"] for d in worker if d["kind"] == "Deployment"]
-    assert labels["app.kubernetes.io/component"] == "worker"
+    assert labels.items() >= WORKER.items()
+
+
+def test_the_guide_s_policy_for_workers_elsewhere_is_base_s() -> None:
+    """With the namespace of whom it lets in."""
+    (example,) = [yaml.safe_load(it.text) for it in story("docs/how-to/deploy.md") if it.language == "yaml"]
+    own = named("NetworkPolicy", "workers-from-dispatch")
+    (peer,) = own["spec"]["ingress"][0]["from"]
+    peer["namespaceSelector"] = {"matchLabels": {"kubernetes.io/metadata.name": own["metadata"]["namespace"]}}
+    own["metadata"]["namespace"] = example["metadata"]["namespace"]
+    assert example == own
+
+
+def test_functions_are_reached_through_knative_alone() -> None:
+    """All of them, and no other pod of theirs; OpenShift's namespaces are its overlay's."""
+    policy = named("NetworkPolicy", "functions-from-knative")
+    assert policy["metadata"]["namespace"] == "rpa"
+    namespaces = {
+        "key": "kubernetes.io/metadata.name",
+        "operator": "In",
+        "values": ["knative-serving", "kourier-system"],
+    }
+    assert policy["spec"] == {
+        "podSelector": {"matchExpressions": [{"key": "serving.knative.dev/service", "operator": "Exists"}]},
+        "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"namespaceSelector": {"matchExpressions": [namespaces]}}]}],
+    }
+
+
+def test_browsers_reach_the_inner_gateway_alone() -> None:
+    """Of what is in the cluster, besides names: that of cluster-local Services, at its port, and not the outer one."""
+    rules = [
+        rule
+        for d in documents("NetworkPolicy")
+        if in_browsers(d)
+        for rule in d["spec"].get("egress", [])
+        if any("podSelector" in peer for peer in rule["to"])
+    ]
+    assert rules == named("NetworkPolicy", "browsers-to-callback-and-totp")["spec"]["egress"]
+    assert rules == [
+        {
+            "to": [
+                {
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kourier-system"}},
+                    "podSelector": {"matchLabels": {"app": "3scale-kourier-gateway"}},
+                }
+            ],
+            "ports": [{"protocol": "TCP", "port": 8081}],
+        }
+    ]
 
 
 def in_browsers(document: dict[str, Any]) -> bool:
@@ -244,6 +315,24 @@ def test_services_are_as_knative_and_restricted_pods_want_them() -> None:
         assert set(spec) <= TAKEN, name
         assert all(set(volume) & {"emptyDir", "configMap", "secret", "projected"} for volume in spec["volumes"]), name
         assert {"name": "tmp", "emptyDir": {}} in spec["volumes"], name
+
+
+def test_a_pod_has_a_limit_below_which_its_process_refuses_nobody() -> None:
+    """So that Knative holds callers back and adds pods; 0 would be no limit."""
+    services = {d["metadata"]["name"]: d for d in documents("Service", "serving.knative.dev")}
+    limits = {name: d["spec"]["template"]["spec"]["containerConcurrency"] for name, d in services.items()}
+    assert limits == AT_ONCE_IN_A_POD
+    assert max(limits.values()) < AT_ONCE
+    scales = {name: d["spec"]["template"]["metadata"]["annotations"] for name, d in services.items()}
+    assert {name for name, it in scales.items() if it["autoscaling.knative.dev/min-scale"] != "0"} == set()
+    assert {int(it["autoscaling.knative.dev/max-scale"]) for it in scales.values()} == {3, 20}
+
+
+def test_the_broker_answers_before_it_delivers() -> None:
+    """Its own default is to answer after every handler has, which outlasts whoever publishes."""
+    broker = named("Broker", "default")
+    assert broker["metadata"]["annotations"] == {"messaging.knative.dev/async-handler": "true"}
+    assert "spec" not in broker
 
 
 def test_delivery_outlasts_no_function() -> None:

@@ -68,6 +68,20 @@ def test_values_come_from_where_the_container_says(manifests: Manifests, tmp_pat
     assert "JWT_PREVIOUS_SECRET_KEYS" not in own
 
 
+@pytest.mark.parametrize("name", ["submit-job", "dispatch-job", "issue-totp", "callback", "monitor"])
+def test_valkey_may_be_a_secret_altogether(manifests: Manifests, name: str, tmp_path: Path) -> None:
+    """Address and Sentinels too, before those of the ConfigMap; without the Secret these and no password are left."""
+    sentinels = {"VALKEY_SENTINELS": "a:26379,b:26379", "VALKEY_HOST": "elsewhere", "VALKEY_PASSWORD": "v"}
+    manifests.lay_over({"rpa-valkey": sentinels})
+    assert environment(manifests, service(manifests, name), tmp_path, {}).items() >= sentinels.items()
+    del manifests.secrets["rpa-valkey"]
+    own = environment(manifests, service(manifests, name), tmp_path, {})
+    assert {key: value for key, value in own.items() if key.startswith("VALKEY_")} == {
+        "VALKEY_HOST": "valkey",
+        "VALKEY_PORT": "6379",
+    }
+
+
 def test_mounted_files_are_written_and_found(manifests: Manifests, tmp_path: Path) -> None:
     """What was removed from a ConfigMap is gone from its folder too."""
     monitor = service(manifests, "monitor")

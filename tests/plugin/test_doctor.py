@@ -149,10 +149,10 @@ def test_it_expects_what_the_manifests_have() -> None:
     assert {it.sink.split("/")[2].split(".")[0] for it in manifests.pings()} == set(expected.TICKED)
     assert set(expected.CONFIG_MAPS) == set(manifests.config_maps)
     documents = build(BASE)
-    (role,) = [it for it in documents if it["kind"] == "Role"]
-    (binding,) = [it for it in documents if it["kind"] == "RoleBinding"]
-    assert set(role["rules"][0]["verbs"]) == set(expected.BROWSER_VERBS)
-    assert {it["name"] for it in binding["subjects"]} == set(expected.BROWSER_ACCOUNTS)
+    verbs = {it["metadata"]["name"]: tuple(it["rules"][0]["verbs"]) for it in documents if it["kind"] == "Role"}
+    bindings = [it for it in documents if it["kind"] == "RoleBinding"]
+    granted = {subject["name"]: verbs[it["roleRef"]["name"]] for it in bindings for subject in it["subjects"]}
+    assert granted == expected.BROWSER_RIGHTS
 
 
 def test_it_expects_the_secrets_of_the_template() -> None:
