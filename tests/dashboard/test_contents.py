@@ -65,7 +65,7 @@ def submitted(job: dict[str, Any]) -> Doorbell:
 
 async def a_days_jobs(stage: Stage) -> None:
     """Three completed, one failed, one cancelled; one before that. ORDS has not heard of the last two."""
-    for waited, took, since in ((10, 30, 1800), (20, 60, 1800), (100, 90, 6 * 3600 - 1800), (7, 7, 30 * 3600)):
+    for waited, took, since in ((10, 30, 1800), (20, 60, 1800), (100, 90, 24 * 3600 - 1800), (7, 7, 30 * 3600)):
         order = await stage.until_running(provider="openserve")
         await stage.complete(order)
         await stage.deliver_all()
@@ -190,7 +190,7 @@ async def test_the_overview_says_all_at_a_glance(stage: Stage, valkey_server: Va
     )
     hours = chart.findall("g")
     assert [words(hour) for hour in hours if "0 completed, 0 not" not in words(hour)] == [
-        "6 to 5 hours ago: 1 completed, 0 not",
+        "24 to 23 hours ago: 1 completed, 0 not",
         "1 to 0 hours ago: 2 completed, 2 not",
     ]
     heights = {it.get("class"): float(it.get("height", "")) for it in hours[-1].findall("rect")}
