@@ -79,6 +79,7 @@ async def test_who_signs_in_comes_to_where_they_wanted(visit: Visit, system: Loc
     await page.get_by_label("Password").fill(system.env["ADMIN_PASSWORD"])
     await page.get_by_role("button", name="Sign in").click()
     await expect(page).to_have_url(re.compile(r"/ui/jobs\?status=failed$"))
+    await keep(page, "signed-in")
     (cookie,) = await page.context.cookies()
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("rpa", True, "Strict")
     assert await page.evaluate("document.cookie") == ""
@@ -102,6 +103,7 @@ async def test_a_job_is_watched_and_cancelled(visit: Visit, api: Api) -> None:
     await expect(page.get_by_role("status")).to_have_text("The job is cancelled.")
     await expect(page.locator("#state")).to_have_text("cancelled")
     assert (await api.job(job["id"]))["status"] == "cancelled"
+    await keep(page, "job-cancelled")
     await page.locator("summary", has_text="Retry job").click()
     await page.get_by_role("button", name="Retry job").click()
     await expect(page.get_by_role("link", name=f"job {job['id']}")).to_be_visible()
@@ -199,6 +201,7 @@ async def test_a_dead_letter_is_replayed(visit: Visit, api: Api, database: psyco
     await expect(page.get_by_role("status")).to_have_text("There was nothing to replay.")
     await row.get_by_role("link", name=str(number), exact=True).click()
     await expect(page.get_by_text("by admin")).to_be_visible()
+    await keep(page, "dead-letter-replayed")
     await api.cancel(job["id"])
 
 
@@ -252,6 +255,7 @@ async def test_a_hundred_thousand_jobs(visit: Visit, database: psycopg.AsyncConn
     for _ in range(5):
         seen += await page.locator("tbody th").all_inner_texts()
         await at_once(page, "Older")
+    await keep(page, "jobs-many")
     assert sorted(set(seen), key=int, reverse=True) == seen
     fifth = await page.locator("tbody th").all_inner_texts()
     await at_once(page, "Newer")
