@@ -299,6 +299,12 @@ class Application(Response):
 class Home(BaseModel):
     """Who answers, and of which revision."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"name": "rpa-orchestrator", "function": "monitor", "revision": "monitor-00001"}]
+        }
+    )
+
     name: str
     function: str
     revision: str
@@ -306,6 +312,8 @@ class Home(BaseModel):
 
 class Health(BaseModel):
     """It is there."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "ok"}]})
 
     status: Literal["ok"]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from pydantic.json_schema import models_json_schema
 
 from shared.operation import JSON, WORKER, Answer, Body, Operation, OperationRoute
@@ -42,6 +42,21 @@ class FieldError(BaseModel):
 
 class ProblemDetails(BaseModel):
     """RFC 9457: why a request was refused. `code` is for programs."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "type": "about:blank",
+                    "title": "Unprocessable Content",
+                    "status": 422,
+                    "detail": "provider: unknown; one of evotel, octotel",
+                    "code": "invalid",
+                    "errors": [{"field": "provider", "message": "unknown; one of evotel, octotel"}],
+                }
+            ]
+        }
+    )
 
     type: Literal["about:blank"]
     title: str

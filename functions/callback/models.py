@@ -72,6 +72,19 @@ class Completion(BaseModel):
 class Lease(BaseModel):
     """By when the next heartbeat must have come, and in how many seconds; whether somebody would like pictures."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "status": "running",
+                    "lease_expires_at": "2026-01-01T12:01:00Z",
+                    "lease_seconds": 60,
+                    "watched": False,
+                }
+            ]
+        }
+    )
+
     status: Literal["running"]
     lease_expires_at: AwareDatetime
     lease_seconds: float
@@ -81,12 +94,18 @@ class Lease(BaseModel):
 class Watched(BaseModel):
     """Whether somebody watches and would like the next picture, too."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "running", "watched": True}]})
+
     status: Literal["running"]
     watched: bool
 
 
 class Kept(BaseModel):
     """A file that was kept."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"name": "confirmation.png", "size": 48213, "sha256": "5f" * 32}]}
+    )
 
     name: str
     size: int
@@ -95,5 +114,7 @@ class Kept(BaseModel):
 
 class Ended(BaseModel):
     """What the job is now: pending where it is tried again."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"status": "completed"}, {"status": "pending"}]})
 
     status: State

@@ -39,6 +39,19 @@ class CodeRequest(BaseModel):
 class LoginCode(BaseModel):
     """The code, for this account, that no other attempt is given."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "code": "123456",
+                    "account": "OCTOTEL",
+                    "expires_at": "2026-01-01T12:00:30Z",
+                    "valid_for_seconds": 17.25,
+                }
+            ]
+        }
+    )
+
     code: str
     account: str
     expires_at: AwareDatetime

@@ -24,6 +24,41 @@ EXAMPLE: JsonDict = {
     "external_job_id": "order-4711",
     "deadline": "2999-12-31T12:00:00Z",
 }
+KEPT: JsonDict = {
+    "name": "confirmation.png",
+    "attempt": 1,
+    "content_type": "image/png",
+    "size": 48213,
+    "sha256": "5f" * 32,
+}
+JOB: JsonDict = {
+    **EXAMPLE,
+    "id": 1,
+    "retry_of": None,
+    "max_retries": 3,
+    "status": "completed",
+    "attempt": 1,
+    "account": "OCTOTEL",
+    "run_after": "2026-01-01T12:00:00Z",
+    "created_at": "2026-01-01T12:00:00Z",
+    "started_at": "2026-01-01T12:00:01Z",
+    "updated_at": "2026-01-01T12:00:42Z",
+    "finished_at": "2026-01-01T12:00:41Z",
+    "result": {"active": True},
+    "error": None,
+    "reported_at": "2026-01-01T12:00:42Z",
+    "report_attempts": 1,
+    "report_error": None,
+    "evidence": [KEPT],
+}
+SUBMITTED: JsonDict = {
+    "at": "2026-01-01T12:00:00Z",
+    "attempt": 1,
+    "event": "submitted",
+    "from": None,
+    "to": "pending",
+    "detail": {"by": "ords"},
+}
 
 
 class JobRequest(BaseModel):
@@ -106,6 +141,8 @@ class Evidence(BaseModel):
 class Job(BaseModel):
     """A job as callers see it."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [JOB]})
+
     id: int
     external_job_id: str | None
     retry_of: int | None
@@ -134,11 +171,15 @@ class Job(BaseModel):
 class JobWithHistory(Job):
     """One job with all that happened to it."""
 
+    model_config = ConfigDict(json_schema_extra={"examples": [{**JOB, "history": [SUBMITTED]}]})
+
     history: list[HistoryEntry]
 
 
 class Page(BaseModel):
     """A part of a list; next_cursor gets the next part."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [JOB], "next_cursor": None}]})
 
     items: list[Job]
     next_cursor: str | None
@@ -146,6 +187,8 @@ class Page(BaseModel):
 
 class Items(BaseModel):
     """Jobs in the order of the request."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"items": [JOB]}]})
 
     items: list[Job]
 
@@ -168,6 +211,19 @@ class EvidenceQuery(BaseModel):
 
 class Token(BaseModel):
     """A bearer token, for `expires_in` seconds, with these scopes."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "access_token": "header.payload.signature",
+                    "token_type": "Bearer",
+                    "expires_in": 3600,
+                    "scope": "jobs:create jobs:read",
+                }
+            ]
+        }
+    )
 
     access_token: str
     token_type: Literal["Bearer"]

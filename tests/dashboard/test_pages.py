@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -78,6 +79,7 @@ async def test_who_signs_in_comes_to_where_they_wanted(visit: Visit, system: Loc
     await page.get_by_label("Password").fill(system.env["ADMIN_PASSWORD"])
     await page.get_by_role("button", name="Sign in").click()
     await expect(page).to_have_url(re.compile(r"/ui/jobs\?status=failed$"))
+    await keep(page, "signed-in")
     (cookie,) = await page.context.cookies()
     assert (cookie["name"], cookie["httpOnly"], cookie["sameSite"]) == ("rpa", True, "Strict")
     assert await page.evaluate("document.cookie") == ""
@@ -101,6 +103,7 @@ async def test_a_job_is_watched_and_cancelled(visit: Visit, api: Api) -> None:
     await expect(page.get_by_role("status")).to_have_text("The job is cancelled.")
     await expect(page.locator("#state")).to_have_text("cancelled")
     assert (await api.job(job["id"]))["status"] == "cancelled"
+    await keep(page, "job-cancelled")
     await page.locator("summary", has_text="Retry job").click()
     await page.get_by_role("button", name="Retry job").click()
     await expect(page.get_by_role("link", name=f"job {job['id']}")).to_be_visible()
@@ -110,7 +113,7 @@ async def test_a_job_is_watched_and_cancelled(visit: Visit, api: Api) -> None:
     await expect(page.locator("#state")).to_have_text("cancelled")
 
 
-async def test_a_browser_is_watched(visit: Visit, api: Api) -> None:
+async def test_a_browser_is_watched(visit: Visit, api: Api, system: LocalSystem) -> None:
     """Pictures follow one another while the attempt runs, and only then; its trace is there afterwards."""
     _, job = await api.submit(WATCHED)
     page = await visit(f"/ui/jobs/{job['id']}")
@@ -125,6 +128,9 @@ async def test_a_browser_is_watched(visit: Visit, api: Api) -> None:
     await expect(page.locator("#browser figcaption")).to_have_text("Now")
     await expect(page.locator("#state")).to_have_text("failed", timeout=90_000)
     await expect(page.locator("#browser")).to_be_empty()
+    # Each second or so one is taken, and one is fetched: on a busy machine not always, but for some seconds.
+    assert most_pictures(system, "callback", "/callbacks/picture") >= 5
+    assert most_pictures(system, "monitor", "/ui/jobs/{id}/picture/{attempt}") >= 5
     async with page.context.expect_page() as opened:
         await page.get_by_role("link", name="Open the trace").click()
     trace = await opened.value
@@ -137,6 +143,14 @@ async def test_a_browser_is_watched(visit: Visit, api: Api) -> None:
     await expect(shown.get_by_role("heading")).to_have_text("One more step")
     await expect(shown.locator("#code")).to_have_value("[hidden]")
     await keep(trace, "trace")
+
+
+def most_pictures(system: LocalSystem, function: str, route: str) -> int:
+    """How many a function answered in the ten seconds that had most."""
+    log = (system.state / "log" / f"{function}.log").read_text()
+    lines = re.findall(rf'"time": "([^"]+)".*"route": "{re.escape(route)}", "status": 200', log)
+    times = [datetime.fromisoformat(time) for time in lines]
+    return max((sum(first <= time < first + timedelta(seconds=10) for time in times) for first in times), default=0)
 
 
 async def test_a_priority_is_changed(visit: Visit, api: Api) -> None:
@@ -187,6 +201,7 @@ async def test_a_dead_letter_is_replayed(visit: Visit, api: Api, database: psyco
     await expect(page.get_by_role("status")).to_have_text("There was nothing to replay.")
     await row.get_by_role("link", name=str(number), exact=True).click()
     await expect(page.get_by_text("by admin")).to_be_visible()
+    await keep(page, "dead-letter-replayed")
     await api.cancel(job["id"])
 
 
@@ -240,6 +255,7 @@ async def test_a_hundred_thousand_jobs(visit: Visit, database: psycopg.AsyncConn
     for _ in range(5):
         seen += await page.locator("tbody th").all_inner_texts()
         await at_once(page, "Older")
+    await keep(page, "jobs-many")
     assert sorted(set(seen), key=int, reverse=True) == seen
     fifth = await page.locator("tbody th").all_inner_texts()
     await at_once(page, "Newer")

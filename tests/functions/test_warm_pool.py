@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from shared.browsers import Browser, BrowserFailed, BrowsersUnavailable, Phase
 from shared.browsers.pool_hours import PoolHours, parse_pool_hours
 from tests.functions.stage import Stage, open_stage
+from tests.functions.test_figures import figures
 
 POOL = "SELECT name FROM browsers WHERE job_id IS NULL AND ready_at IS NOT NULL ORDER BY ready_at"
 
@@ -47,6 +48,16 @@ async def test_a_job_gets_a_warm_browser_and_the_pool_is_filled_again(warm: Stag
     assert set(warm.place.browsers) == set(left)
     claimed = next(e for e in (await warm.job(order["job_id"]))["history"] if e["event"] == "claimed")
     assert claimed["detail"] == {"warm_browser": first}
+
+
+async def test_warm_browsers_are_told_from_those_that_work(warm: Stage) -> None:
+    """In the figures of people and of Prometheus; how long each took to start, once."""
+    await warm.until_running()
+    told = await figures(warm)
+    assert (told["rpa_browsers"], told["rpa_browsers_warm"]) == (3, 2)
+    assert (told["rpa_browser_start_seconds_count warm"], "rpa_browser_start_seconds_count own" in told) == (3, False)
+    status = (await warm.call("monitor", "GET", "/status")).json()
+    assert (status["browsers"], status["browsers_warm"]) == (3, 2)
 
 
 async def test_the_secret_path_of_a_warm_browser_is_its_own(warm: Stage) -> None:
