@@ -25,6 +25,10 @@ FUNCTIONS = (
     "submit-job", "provision-browser", "dispatch-job", "issue-totp", "callback", "notify", "reap-idle", "monitor",
 )  # fmt: skip
 NEVER = "0 0 1 1 *"
+EACH_MINUTE = "* * * * *"
+WINDOW = "6s"
+"""How long base lets reap-idle live after its tick."""
+TICKS = 3
 HELLO_SERVICE = f"""
 apiVersion: v1
 kind: ConfigMap
@@ -53,7 +57,7 @@ async def measure(_folder: Path) -> list[Comparison]:
             for name in FUNCTIONS
             for figure in compare(name, HELLO, {ANSWER: "s"}, ((taken[name], taken["hello"]) for taken in starts))
         ]
-        return [*figures, *await _jobs(system), *await _idle()]
+        return [*figures, *await _jobs(system), *await _idle(), await _ticked()]
 
 
 async def _no_ticks() -> None:
@@ -170,3 +174,27 @@ async def _idle() -> list[Comparison]:
     await _all_at_zero()
     ours = [*await pods(NAMESPACE, FUNCTION_PODS), *await pods(BROWSERS)]
     return [Comparison("idle", "pods of ours", "pods", "browsers of the pool", [(float(len(ours)), 1.0)])]
+
+
+async def _ticked() -> Comparison:
+    """For how much of the time a tick a minute, as base has it, keeps reap-idle up."""
+    template = {"metadata": {"annotations": {"autoscaling.knative.dev/window": WINDOW}}}
+    await _patch("ksvc", "reap-idle", {"spec": {"template": template}})
+    await kubectl("wait", "--for=condition=Ready", "ksvc/reap-idle", "-n", NAMESPACE, "--timeout=90s")
+    await _all_at_zero()
+    await _patch("pingsource", "reap-idle", {"spec": {"schedule": EACH_MINUTE}})
+    await until(lambda: pods(NAMESPACE, FUNCTION_PODS), within=90)
+    shares = [(await _seconds_with_a_pod(60.0), 60.0) for _ in range(TICKS)]
+    return Comparison("reap_idle, a tick a minute", "with a pod", "s", "a minute", shares)
+
+
+async def _seconds_with_a_pod(within: float) -> float:
+    """Of so many seconds from now."""
+    seconds, last = 0.0, time.monotonic()
+    end = last + within
+    while last < end:
+        up = bool(await pods(NAMESPACE, FUNCTION_PODS))
+        await asyncio.sleep(0.5)
+        last, before = time.monotonic(), last
+        seconds += (last - before) * up
+    return seconds
