@@ -69,6 +69,8 @@ class Ending:
     event: str
     """What the history calls it."""
     states: Sequence[State] = LIVE
+    provider: str | None = None
+    """Only a job of this one."""
     result: dict[str, Any] | None = None
     failure: Failure | None = None
     final: bool = False
@@ -84,6 +86,7 @@ WITH job AS (
     SELECT id, attempt, state, %(retryable)s AND attempt <= max_retries AS again
     FROM jobs
     WHERE id = %(job_id)s AND attempt = %(attempt)s AND state = ANY(%(states)s)
+      AND provider = COALESCE(%(provider)s, provider)
       AND (NOT %(only_expired)s OR lease_expires_at < now())
     FOR UPDATE
 ), moved AS (
@@ -130,6 +133,7 @@ async def end_attempt(connection: Connection, ending: Ending, leases: LeaseSetti
             "job_id": ending.job_id,
             "attempt": ending.attempt,
             "states": [state.value for state in ending.states],
+            "provider": ending.provider,
             "outcome": ending.outcome.value,
             "event": ending.event,
             "retryable": failure is not None and failure.kind is Kind.APPLICATION and not ending.final,

@@ -6,7 +6,8 @@ from typing import LiteralString
 HEARTBEAT: LiteralString = """
 WITH job AS (
     SELECT id, state FROM jobs
-    WHERE id = %(job_id)s AND attempt = %(attempt)s AND state IN ('dispatching', 'running') AND worker IS NOT NULL
+    WHERE id = %(job_id)s AND attempt = %(attempt)s AND provider = %(provider)s
+      AND state IN ('dispatching', 'running') AND worker IS NOT NULL
     FOR UPDATE
 ), moved AS (
     UPDATE jobs SET state = 'running',
@@ -30,19 +31,20 @@ STANDING: LiteralString = """
 SELECT state, attempt, EXISTS (
     SELECT FROM history WHERE job_id = jobs.id AND attempt = %(attempt)s AND detail ->> 'by' = 'worker'
       AND from_state <> to_state) AS told
-FROM jobs WHERE id = %(job_id)s
+FROM jobs WHERE id = %(job_id)s AND provider = %(provider)s
 """
 
 # Whether the attempt runs.
 RUNS: LiteralString = """
-SELECT FROM jobs WHERE id = %(job_id)s AND attempt = %(attempt)s AND state IN ('dispatching', 'running')
+SELECT FROM jobs
+WHERE id = %(job_id)s AND attempt = %(attempt)s AND provider = %(provider)s AND state IN ('dispatching', 'running')
 """
 
 # Keep a file; the same name again replaces it while the attempt lives.
 KEEP_EVIDENCE: LiteralString = """
 WITH job AS (
     SELECT id, attempt FROM jobs
-    WHERE id = %(job_id)s AND attempt = %(attempt)s AND state IN ('dispatching', 'running')
+    WHERE id = %(job_id)s AND attempt = %(attempt)s AND provider = %(provider)s AND state IN ('dispatching', 'running')
     FOR SHARE
 )
 INSERT INTO evidence (job_id, attempt, name, content_type, size, sha256, content)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from dataclasses import asdict
 from datetime import datetime
 
 from psycopg.types.json import Jsonb
@@ -24,7 +25,8 @@ BYTES_PER_ATTEMPT = 100 * 1024 * 1024
 
 def _over(token: Attempt, state: str | None, attempt: int) -> Problem:
     if state is None:
-        return Problem(409, f"there is no job {token.job_id} any more; stop working on it", code="unknown_job")
+        which = f"job {token.job_id} of {token.provider}"
+        return Problem(409, f"there is no {which} any more; stop working on it", code="unknown_job")
     if attempt != token.attempt:
         return Problem(
             409,
@@ -36,8 +38,7 @@ def _over(token: Attempt, state: str | None, attempt: int) -> Problem:
 
 
 async def _standing(connection: Connection, token: Attempt) -> tuple[str | None, int, bool]:
-    values = {"job_id": token.job_id, "attempt": token.attempt}
-    row = await (await connection.execute(queries.STANDING, values)).fetchone()
+    row = await (await connection.execute(queries.STANDING, asdict(token))).fetchone()
     return (row[0], row[1], row[2]) if row else (None, 0, False)
 
 
@@ -46,8 +47,7 @@ async def heartbeat(
 ) -> tuple[datetime, float]:
     """Until when the lease now runs, and for how many seconds. Raises Problem 409 where the attempt is over."""
     values = {
-        "job_id": token.job_id,
-        "attempt": token.attempt,
+        **asdict(token),
         "lease": leases.heartbeat_timeout,
         "longest": leases.longest_attempt,
         "phase": beat.phase,
@@ -62,8 +62,7 @@ async def heartbeat(
 
 async def runs(connection: Connection, token: Attempt) -> None:
     """Raises Problem 409 where the attempt is over."""
-    values = {"job_id": token.job_id, "attempt": token.attempt}
-    if await (await connection.execute(queries.RUNS, values)).fetchone() is None:
+    if await (await connection.execute(queries.RUNS, asdict(token))).fetchone() is None:
         state, attempt, _ = await _standing(connection, token)
         raise _over(token, state, attempt)
 
@@ -77,7 +76,7 @@ async def keep_evidence(connection: Connection, token: Attempt, name: str, conte
         )
     if not CONTENT_TYPE.fullmatch(content_type):
         raise invalid("Content-Type", "must be a media type such as image/png")
-    values = {"job_id": token.job_id, "attempt": token.attempt, "name": name}
+    values = {**asdict(token), "name": name}
     row = await (await connection.execute(queries.EVIDENCE_SO_FAR, values)).fetchone()
     if row and (row[0] >= FILES_PER_ATTEMPT or row[1] + len(content) > BYTES_PER_ATTEMPT):
         raise Problem(
@@ -120,6 +119,7 @@ def _ending(token: Attempt, report: Completion) -> Ending:
         State.COMPLETED if failure is None else State.FAILED,
         report.status,
         states=(State.DISPATCHING, State.RUNNING),
+        provider=token.provider,
         result=report.result,
         failure=Failure(Kind(failure.kind), failure.code, failure.message) if failure else None,
         detail={"by": "worker", "totp_used": report.totp_used},
@@ -127,7 +127,7 @@ def _ending(token: Attempt, report: Completion) -> Ending:
 
 
 async def _uploaded(connection: Connection, token: Attempt, names: list[str]) -> None:
-    values = {"job_id": token.job_id, "attempt": token.attempt, "names": names}
+    values = {**asdict(token), "names": names}
     rows = await (await connection.execute(queries.EVIDENCE_NAMES, values)).fetchall() if names else []
     known = {row[0] for row in rows}
     for n, name in enumerate(names):

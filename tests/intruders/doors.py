@@ -66,7 +66,7 @@ async def set_scene(stage: Stage) -> Scene:
     )  # fmt: skip
     failure = {"kind": "business", "code": "no", "message": "no"}
     assert (await stage.complete(failed, status="failed", failure=failure)).status_code == 200
-    pending = await stage.submit(run_after="2990-01-01T00:00:00Z")
+    pending = await stage.submit(provider="octotel", run_after="2990-01-01T00:00:00Z")
     await stage.deliver_all()
     lost = Doorbell(Type.JOB_SUBMITTED, pending["id"], 1, "")
     return Scene(order, pending["id"], failed["job_id"], await letter(stage, lost))
@@ -135,7 +135,7 @@ def good(door: Door, scene: Scene) -> Good:
         ),
         ("callback", "PUT", "/callbacks/evidence/{name}"): Good(None, {"name": "b.png", "content": b"x"}),
         ("callback", "POST", "/callbacks/job-complete"): Good(None, {"json": {**own, "status": "completed"}}),
-        ("issue_totp", "POST", "/totp/{provider}"): Good(None, {"provider": "octotel"}),
+        ("issue_totp", "POST", "/totp/{provider}"): Good(None, {"provider": order["provider"]}),
     }
     method = "GET" if door.method == "HEAD" else door.method
     return requests[door.function, method, door.path]
