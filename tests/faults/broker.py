@@ -14,6 +14,7 @@ from tests.faults.drawing import Lots
 
 DROPPED, DOUBLED, DELAYED = 0.06, 0.08, 0.08
 """Shares of all events, unless the run says otherwise."""
+LOST, TWICE, LATE = KINDS = ("event lost", "event doubled", "event delayed")
 LONGEST_DELAY_SECONDS = 4.0
 SHUFFLED_SECONDS = 0.05
 
@@ -35,17 +36,17 @@ class Weather:
         times = self._seen[event["id"]]
         self._seen[event["id"]] += 1
         if self.deaf or (self.first_lost and not times):
-            return self._count("event lost", [])
+            return self._count(LOST, [])
         if "events" not in self._lots.classes:
             return [0.0]
         lots = self._lots.of("event", event["id"], times)
         draw = lots.random()
         if draw < DROPPED:
-            return self._count("event lost", [])
+            return self._count(LOST, [])
         if draw < DROPPED + DOUBLED:
-            return self._count("event doubled", [0.0, lots.uniform(0, LONGEST_DELAY_SECONDS)])
+            return self._count(TWICE, [0.0, lots.uniform(0, LONGEST_DELAY_SECONDS)])
         if draw < DROPPED + DOUBLED + DELAYED:
-            return self._count("event delayed", [lots.uniform(0, LONGEST_DELAY_SECONDS)])
+            return self._count(LATE, [lots.uniform(0, LONGEST_DELAY_SECONDS)])
         return [lots.uniform(0, SHUFFLED_SECONDS)]
 
     def _count(self, what: str, delays: list[float]) -> list[float]:

@@ -24,6 +24,7 @@ from tests.faults.drawing import Lots
 LIGHT = Path(__file__).with_name("light_browser.py")
 PROVIDER_OF = "SELECT provider FROM jobs WHERE id = %s"
 NEVER = 3600.0
+KINDS = (None, "cannot start", "never ready", "starts slowly", "crashes")
 
 
 def fate(lots: Lots, name: str) -> tuple[float | None, float, str | None]:
@@ -31,9 +32,8 @@ def fate(lots: Lots, name: str) -> tuple[float | None, float, str | None]:
     if "browsers" not in lots.classes:
         return 0.0, NEVER, None
     draw = lots.of("browser", name)
-    kinds = [None, "cannot start", "never ready", "starts slowly", "crashes"]
     # Warm ones are few, and what becomes of them has its own statements.
-    kind = draw.choices(kinds, [45, 12, 3, 10, 30] if "warm" in name else [70, 8, 2, 10, 10])[0]
+    kind = draw.choices(KINDS, [45, 12, 3, 10, 30] if "warm" in name else [70, 8, 2, 10, 10])[0]
     match kind:
         case "cannot start":
             return None, NEVER, kind

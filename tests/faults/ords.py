@@ -17,6 +17,15 @@ from tests.faults.configuration import CALLBACK_TIMEOUT
 from tests.faults.drawing import Lots
 from tests.faults.evidence import Report
 
+KINDS: dict[str | None, float] = {
+    None: 75,
+    "fails": 9,
+    "slow": 4,
+    "keeps it and answers too late": 4,
+    "keeps it and answers 500": 4,
+    "acknowledges twice": 4,
+}
+
 
 class Ords:
     """The inbox."""
@@ -69,8 +78,7 @@ class Ords:
         if "ords" not in self._lots.classes or self._tries[key] > 3:
             return None
         lots = self._lots.of("ords", key, self._tries[key])
-        names = ["fails", "slow", "keeps it and answers too late", "keeps it and answers 500", "acknowledges twice"]
-        return lots.choices([None, *names], [75, 9, 4, 4, 4, 4])[0]
+        return lots.choices(list(KINDS), list(KINDS.values()))[0]
 
     def _keep(self, key: str, body: dict[str, Any], *, acknowledged: bool) -> None:
         about = (body["job_id"], body["external_job_id"], key, body["status"])

@@ -34,13 +34,20 @@ def show(console: Console, outcome: Outcome) -> None:
                   f"{outcome.reaping_seconds:.1f} s")  # fmt: skip
     console.print("Longest waits: " + ", ".join(f"{name} {wait:.1f} s" for name, wait in outcome.delays.items()))
     console.rule("The auditor's verdict")
-    for problem in [*map(str, outcome.violations), *(f"never came to pass: {name}" for name in outcome.unmet)][:SHOWN]:
+    for problem in _problems(outcome)[:SHOWN]:
         console.print(f" [red]✕[/] {problem}", highlight=False)
     if outcome.ok:
         console.print("[bold green]No promise was broken[/]")
     else:
-        console.print(f"[bold red]{len(outcome.violations)} violations, {len(outcome.unmet)} faults unmet[/]; again: "
-                      f"{replay(outcome.order)}")  # fmt: skip
+        counted = (len(outcome.violations), len(outcome.unmet), len(outcome.unexpected))
+        console.print("[bold red]{} violations, {} faults unmet, {} statements unexpected[/]; again: ".format(*counted)
+                      + replay(outcome.order))  # fmt: skip
+
+
+def _problems(outcome: Outcome) -> list[str]:
+    unmet = [f"never came to pass: {name}" for name in outcome.unmet]
+    unexpected = [f"not expected to be executed: {name}" for name in outcome.unexpected]
+    return [*map(str, outcome.violations), *unmet, *unexpected]
 
 
 def _table(counts: Counter[str]) -> Table:
@@ -67,5 +74,6 @@ def write(file: Path, outcome: Outcome) -> None:
         "states": dict(outcome.states),
         "violations": [dataclasses.asdict(violation) for violation in outcome.violations],
         "unmet": outcome.unmet,
+        "unexpected": outcome.unexpected,
     }
     file.write_text(json.dumps(report, indent=2) + "\n")

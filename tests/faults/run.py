@@ -16,19 +16,26 @@ from typing import Any
 import psycopg
 
 from local.sweeping import BROWSER_MARK, browser_processes
+from tests.faults import broker, node, ords, worker
 from tests.faults.auditor import Violation, audit
 from tests.faults.configuration import MAX_WORKERS, entries
 from tests.faults.delays import longest
 from tests.faults.drawing import Lots
 from tests.faults.evidence import Evidence
 from tests.faults.load import Load
-from tests.faults.outages import Outages
+from tests.faults.outages import OUTAGES, Outages
 from tests.faults.points import Points
 from tests.faults.system import FaultySystem
 
 CLASSES = (
     "events", "kills", "points", "postgres", "commits", "valkey", "workers", "browsers", "ords", "disk", "clock",
 )  # fmt: skip
+KINDS: dict[str, set[str]] = {name: {kind for kind, _ in outages} for name, outages in OUTAGES.items()}
+"""What each class injects, besides faults at statements."""
+KINDS["events"].update(broker.KINDS)
+KINDS["workers"] = {f"worker {kind}" for kind in worker.BAD if kind}
+KINDS["browsers"].update(f"browser {kind}" for kind in node.KINDS if kind)
+KINDS["ords"].update(f"ORDS {kind}" for kind in ords.KINDS if kind)
 REST_SECONDS = 90.0
 """Longer than anything waits for a lease that runs out: where nothing has changed for so long, nothing will."""
 MOST = 0.95
@@ -73,7 +80,9 @@ class Outcome:
     states: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)
-    """Faults that were planned and never came to pass, and statements that nobody was expected to execute."""
+    """Faults at statements that were planned and never came to pass."""
+    unexpected: list[str] = field(default_factory=list)
+    """Statements that a function executed and was not expected to."""
     reaping_seconds: float = 0.0
     """The longest time between two rounds of reaping."""
     delays: dict[str, float] = field(default_factory=dict)
@@ -82,7 +91,12 @@ class Outcome:
     @property
     def ok(self) -> bool:
         """Whether every promise was kept, under every fault that was planned."""
-        return not self.violations and not self.unmet
+        return not self.violations and not self.unmet and not self.unexpected
+
+    @property
+    def missing(self) -> set[str]:
+        """Kinds of faults that were not injected; a short run does not come to all."""
+        return {kind for name in self.order.classes for kind in KINDS.get(name, ())} - set(+self.injected)
 
 
 async def run(order: Order, state: Path) -> Outcome:
@@ -110,7 +124,7 @@ async def run(order: Order, state: Path) -> Outcome:
         bad = Counter({name: count for name, count in system.workers.counts.items() if name.startswith("worker ")})
         outcome.injected += bad + system.ords.counts
         outcome.observed = load.counts + (system.workers.counts - bad)
-        outcome.unmet = [*points.left, *points.unknown()]
+        outcome.unmet, outcome.unexpected = points.left, points.unknown()
         await load.aclose()
     outcome.seconds = time.monotonic() - started
     return outcome

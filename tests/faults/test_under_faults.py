@@ -38,6 +38,8 @@ async def test_five_hundred_jobs_under_every_fault(state: Path) -> None:
     assert outcome.violations == []
     # A statement that only a rare order of events leads to may not come up; a longer run meets it.
     assert len(outcome.unmet) <= RARE, outcome.unmet
+    assert outcome.unexpected == []
+    assert outcome.missing == set()
     assert sum(outcome.states.values()) >= 500
 
 
