@@ -62,7 +62,7 @@ class Report:
     body: Mapping[str, Any]
     """All of it."""
     acknowledged: bool
-    """Whether ORDS answered 2xx; the answer may still have been lost."""
+    """Whether ORDS keeps it; its answer may have been lost, or an error all the same."""
 
 
 @dataclass(frozen=True, slots=True)

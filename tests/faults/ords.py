@@ -21,9 +21,8 @@ KINDS: dict[str | None, float] = {
     None: 75,
     "fails": 9,
     "slow": 4,
-    "keeps it and answers too late": 4,
-    "keeps it and answers 500": 4,
-    "acknowledges twice": 4,
+    "keeps it and answers too late": 6,
+    "keeps it and answers 500": 6,
 }
 
 
@@ -61,14 +60,12 @@ class Ords:
             case "slow":
                 await asyncio.sleep(CALLBACK_TIMEOUT * 0.7)
             case "keeps it and answers too late":
-                self._keep(key, body, acknowledged=False)
+                self._keep(key, body, acknowledged=True)
                 await asyncio.sleep(CALLBACK_TIMEOUT * 1.5)
                 return JSONResponse({"acknowledged": True})
             case "keeps it and answers 500":
-                self._keep(key, body, acknowledged=False)
-                return JSONResponse({"error": "as drawn"}, 500)
-            case "acknowledges twice":
                 self._keep(key, body, acknowledged=True)
+                return JSONResponse({"error": "as drawn"}, 500)
         self._keep(key, body, acknowledged=True)
         return JSONResponse({"acknowledged": True})
 

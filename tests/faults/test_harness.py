@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 
+import httpx
+import pytest
 from cloudevents.http import CloudEvent
 
 from local.manifests import Trigger
+from tests.faults import ords
 from tests.faults.broker import FaultyBroker, Weather
 from tests.faults.drawing import Lots
 from tests.faults.node import fate
@@ -15,6 +18,7 @@ from tests.local.subscriber import subscriber
 from tests.serving import eventually
 
 EVENTS = 150
+REPORTS = 60
 
 
 def test_every_statement_that_changes_state_is_met() -> None:
@@ -37,6 +41,27 @@ def test_what_is_not_asked_for_is_not_drawn() -> None:
     assert {fate(lots, f"rpa-browser-{n}-1")[2] for n in range(100)} == {None}
     weather = Weather(lots)
     assert [weather.delays(event(n)) for n in range(100)] == [[0.0]] * 100
+
+
+async def test_ords_keeps_what_it_says_it_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it answers: each report is there once, and those that ORDS refused are not kept."""
+    monkeypatch.setattr(ords, "CALLBACK_TIMEOUT", 0.0)
+    inbox = ords.Ords("token", Lots(7, frozenset({"ords"})))
+    headers = {"Authorization": "Bearer token"}
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(inbox.app), base_url="http://ords") as http:
+        answers = [
+            await http.post(
+                "/callbacks/job",
+                headers={**headers, "Idempotency-Key": str(n)},
+                json={"job_id": n, "external_job_id": f"fault-{n}", "status": "completed"},
+            )
+            for n in range(REPORTS)
+        ]
+    assert [report.job_id for report in inbox.reports] == list(range(REPORTS))
+    assert set(inbox.counts) == {f"ORDS {kind}" for kind in ords.KINDS if kind}
+    kept = sum(report.acknowledged for report in inbox.reports)
+    assert REPORTS - kept == inbox.counts["ORDS fails"]
+    assert kept - sum(answer.is_success for answer in answers) == inbox.counts["ORDS keeps it and answers 500"]
 
 
 def event(n: int) -> CloudEvent:
