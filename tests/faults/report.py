@@ -32,6 +32,7 @@ def show(console: Console, outcome: Outcome) -> None:
     jobs, seconds = sum(outcome.states.values()), outcome.seconds
     console.print(f"{jobs} jobs in {seconds:.0f} s; the longest time between two rounds of reaping was "
                   f"{outcome.reaping_seconds:.1f} s")  # fmt: skip
+    console.print(f"The longest time that a lease had run out and was not reaped was {outcome.overdue_seconds:.1f} s")
     console.print("Longest waits: " + ", ".join(f"{name} {wait:.1f} s" for name, wait in outcome.delays.items()))
     console.rule("The auditor's verdict")
     for problem in _problems(outcome)[:SHOWN]:
@@ -68,6 +69,7 @@ def write(file: Path, outcome: Outcome) -> None:
         "classes": sorted(outcome.order.classes),
         "seconds": round(outcome.seconds, 1),
         "reaping_seconds": round(outcome.reaping_seconds, 1),
+        "overdue_seconds": round(outcome.overdue_seconds, 1),
         "delays": {name: round(seconds, 2) for name, seconds in outcome.delays.items()},
         "injected": dict(outcome.injected),
         "observed": dict(outcome.observed),

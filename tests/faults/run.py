@@ -46,7 +46,7 @@ PROGRESS = """
 SELECT count(*) FILTER (WHERE finished_at IS NOT NULL AND retry_of IS NULL),
     count(*) FILTER (WHERE finished_at IS NULL OR reported_at IS NULL),
     (SELECT count(*) FROM browsers WHERE job_id IS NOT NULL), (SELECT count(*) FROM outbox),
-    count(*) FILTER (WHERE finished_at IS NULL)
+    count(*) FILTER (WHERE finished_at IS NULL), extract(epoch FROM now() - min(lease_expires_at))::float
 FROM jobs
 """
 STATES = "SELECT state || CASE WHEN attempt > 1 THEN ' after retries' ELSE '' END, count(*) FROM jobs GROUP BY 1"
@@ -85,6 +85,8 @@ class Outcome:
     """Statements that a function executed and was not expected to."""
     reaping_seconds: float = 0.0
     """The longest time between two rounds of reaping."""
+    overdue_seconds: float = 0.0
+    """The longest time that a lease had run out and was not reaped."""
     delays: dict[str, float] = field(default_factory=dict)
     """The longest wait for an event of each kind, in seconds."""
 
@@ -115,8 +117,9 @@ async def run(order: Order, state: Path) -> Outcome:
             with _at_ctrl_c(load.enough):
                 await _suffer(load, points, outages, watch)
             await _until(lambda: watch.at_rest or watch.stuck_since < time.monotonic() - REST_SECONDS)
-        evidence = _evidence(system, load, order.scale)
+        evidence = _evidence(system, load, watch, order.scale)
         outcome.reaping_seconds = evidence.reaping_seconds
+        outcome.overdue_seconds = evidence.overdue_seconds
         outcome.violations = await asyncio.to_thread(audit, evidence)
         outcome.delays = await asyncio.to_thread(longest, evidence.database_url)
         outcome.states = await asyncio.to_thread(_states, evidence.database_url)
@@ -180,6 +183,8 @@ class Watch:
         self.ended = 0
         self.under_way = 0
         self.looks = 0
+        self.overdue_seconds = 0.0
+        """The longest time that a lease was seen to have run out and was not reaped."""
         self.at_rest = False
         self.stuck_since = time.monotonic()
         self._open: object = None
@@ -201,11 +206,13 @@ class Watch:
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
         row = await (await connection.execute(PROGRESS)).fetchone()
         assert row is not None
-        self.ended, open_jobs, browsers, events, self.under_way = row
+        *progress, overdue = row
+        self.ended, open_jobs, browsers, events, self.under_way = progress
+        self.overdue_seconds = max(self.overdue_seconds, overdue or 0.0)
         self.looks += 1
         self.at_rest = not (open_jobs or browsers or events)
-        if row != self._open:
-            self._open, self.stuck_since = row, time.monotonic()
+        if progress != self._open:
+            self._open, self.stuck_since = progress, time.monotonic()
 
 
 def _states(database_url: str) -> Counter[str]:
@@ -213,7 +220,7 @@ def _states(database_url: str) -> Counter[str]:
         return Counter(dict(connection.execute(STATES).fetchall()))
 
 
-def _evidence(system: FaultySystem, load: Load, scale: int) -> Evidence:
+def _evidence(system: FaultySystem, load: Load, watch: Watch, scale: int) -> Evidence:
     return Evidence(
         database_url=system.env["DATABASE_URL"],
         providers=entries(scale),
@@ -223,6 +230,7 @@ def _evidence(system: FaultySystem, load: Load, scale: int) -> Evidence:
         ords=system.ords.reports,
         processes=sorted({process.environ()[BROWSER_MARK] for process in browser_processes(system.state)}),
         reaping_seconds=_longest_between((system.faults / "rounds").read_text().split()),
+        overdue_seconds=watch.overdue_seconds,
         issued=system.workers.issued,
         poison=frozenset(load.poison),
     )

@@ -298,6 +298,12 @@ def test_a_browser_used_by_two_attempts_is_found(run: Run) -> None:
     assert run.found(portal=portal) == [Rule.BROWSER_SHARED]
 
 
+def test_a_lease_that_is_reaped_late_is_found(run: Run) -> None:
+    """It had run out for many ticks."""
+    assert run.found(overdue_seconds=60.0) == [Rule.REAPED_LATE]
+    assert run.found(overdue_seconds=60.0, reaping_seconds=60.0) == []
+
+
 # Limits
 
 
