@@ -28,6 +28,8 @@ class Weather:
         """Drop every event."""
         self.first_lost = False
         """Drop every event the first time that it comes."""
+        self.dropped: float | None = None
+        """The share of all events that is dropped, where the run says so."""
         self._lots = lots
         self._seen: Counter[str] = Counter()
 
@@ -37,11 +39,13 @@ class Weather:
         self._seen[event["id"]] += 1
         if self.deaf or (self.first_lost and not times):
             return self._count(LOST, [])
+        lots = self._lots.of("event", event["id"], times)
+        if self.dropped is not None and lots.random() < self.dropped:
+            return self._count(LOST, [])
         if "events" not in self._lots.classes:
             return [0.0]
-        lots = self._lots.of("event", event["id"], times)
         draw = lots.random()
-        if draw < DROPPED:
+        if draw < DROPPED and self.dropped is None:
             return self._count(LOST, [])
         if draw < DROPPED + DOUBLED:
             return self._count(TWICE, [0.0, lots.uniform(0, LONGEST_DELAY_SECONDS)])

@@ -18,7 +18,8 @@ SHOWN = 40
 def replay(order: Order) -> str:
     """The command that draws the same faults again."""
     classes = "" if order.classes == frozenset(CLASSES) else f" FAULTS={','.join(sorted(order.classes))}"
-    return f"make faults SEED={order.seed} JOBS={order.jobs}{classes}"
+    dropped = "" if order.dropped is None else f" DROPPED={order.dropped}"
+    return f"make faults SEED={order.seed} JOBS={order.jobs}{classes}{dropped}"
 
 
 def show(console: Console, outcome: Outcome) -> None:
@@ -67,6 +68,7 @@ def write(file: Path, outcome: Outcome) -> None:
         "seed": outcome.order.seed,
         "jobs": outcome.order.jobs,
         "classes": sorted(outcome.order.classes),
+        "dropped": outcome.order.dropped,
         "seconds": round(outcome.seconds, 1),
         "reaping_seconds": round(outcome.reaping_seconds, 1),
         "overdue_seconds": round(outcome.overdue_seconds, 1),

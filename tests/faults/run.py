@@ -65,6 +65,8 @@ class Order:
     """Seconds between two outages, about, and twice those between two deaths at a statement."""
     scale: int = 1
     """How many times the limits of a short run hold."""
+    dropped: float | None = None
+    """The share of all events that is dropped, 0 to 1; without it a few are, where the class `events` is drawn."""
     first_lost: bool = False
     """Lose every event the first time that it comes."""
 
@@ -108,6 +110,7 @@ async def run(order: Order, state: Path) -> Outcome:
     started = time.monotonic()
     async with FaultySystem(state, lots, order.scale) as system:
         (system.faults / "database").write_text(system.env["DATABASE_URL"])
+        system.weather.dropped = order.dropped
         system.weather.first_lost = order.first_lost
         watch = Watch(system.env["DATABASE_URL"])
         points = Points(system.faults, lots, order.pause / 2)

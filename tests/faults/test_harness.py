@@ -64,6 +64,15 @@ async def test_ords_keeps_what_it_says_it_keeps(monkeypatch: pytest.MonkeyPatch)
     assert kept - sum(answer.is_success for answer in answers) == inbox.counts["ORDS keeps it and answers 500"]
 
 
+@pytest.mark.parametrize("classes", [frozenset[str](), frozenset({"events"})])
+@pytest.mark.parametrize(("dropped", "lost"), [(0.0, range(1)), (0.5, range(400, 600)), (1.0, range(1000, 1001))])
+def test_a_run_says_how_many_events_are_dropped(dropped: float, lost: range, classes: frozenset[str]) -> None:
+    """Any share, whatever else is drawn."""
+    weather = Weather(Lots(7, classes))
+    weather.dropped = dropped
+    assert sum(not weather.delays(event(n)) for n in range(1000)) in lost
+
+
 def event(n: int) -> CloudEvent:
     return CloudEvent({"type": "some.type", "source": "/somewhere", "id": str(n)}, b"{}")
 

@@ -44,6 +44,15 @@ async def test_five_hundred_jobs_under_every_fault(state: Path) -> None:
     assert sum(outcome.states.values()) >= 500
 
 
+@pytest.mark.timeout(300)
+async def test_jobs_end_though_every_other_event_is_lost(state: Path) -> None:
+    """Those that are sent again, too: reaping goes on until one arrives."""
+    outcome = await run(Order(SEED, jobs=8, classes=frozenset(), window=8, dropped=0.5), state)
+    show(Console(), outcome)
+    assert outcome.ok
+    assert outcome.injected["event lost"] >= 8
+
+
 @pytest.mark.timeout(180)
 async def test_a_lost_event_costs_one_reaping_interval(state: Path) -> None:
     """Every event is lost the first time that it is sent: nobody waits longer than until reaping sends it again."""
