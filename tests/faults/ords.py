@@ -50,7 +50,7 @@ class Ords:
             return Response(status_code=401)
         key, body = request.headers.get("idempotency-key", ""), await request.json()
         self._tries[key] += 1
-        kind = self._draw(key)
+        kind = self._draw(key, body["external_job_id"])
         if kind:
             self.counts[f"ORDS {kind}"] += 1
         match kind:
@@ -69,12 +69,12 @@ class Ords:
         self._keep(key, body, acknowledged=True)
         return JSONResponse({"acknowledged": True})
 
-    def _draw(self, key: str) -> str | None:
+    def _draw(self, key: str, job: str) -> str | None:
         if self.down:
             return "down"
         if "ords" not in self._lots.classes or self._tries[key] > 3:
             return None
-        lots = self._lots.of("ords", key, self._tries[key])
+        lots = self._lots.of("ords", job, self._tries[key])
         return lots.choices(list(KINDS), list(KINDS.values()))[0]
 
     def _keep(self, key: str, body: dict[str, Any], *, acknowledged: bool) -> None:

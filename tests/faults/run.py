@@ -231,12 +231,17 @@ def _evidence(system: FaultySystem, load: Load, watch: Watch, scale: int) -> Evi
         submitted=load.submitted,
         portal=system.portals.visits,
         ords=system.ords.reports,
-        processes=sorted({process.environ()[BROWSER_MARK] for process in browser_processes(system.state)}),
+        processes=running_browsers(system.state),
         reaping_seconds=_longest_between((system.faults / "rounds").read_text().split()),
         overdue_seconds=watch.overdue_seconds,
         issued=system.workers.issued,
         poison=frozenset(load.poison),
     )
+
+
+def running_browsers(state: Path) -> list[str]:
+    """Names of the browsers that have a process."""
+    return sorted({process.environ()[BROWSER_MARK] for process in browser_processes(state)})
 
 
 def _longest_between(times: Sequence[str]) -> float:
