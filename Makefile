@@ -68,8 +68,8 @@ audit: setup ## Look for known weaknesses of what is locked, and for secrets in 
 bench: setup ## Measure throughput and latency
 	@$(RUN) benchmarks $(ARGS)
 
-faults: setup ## Attack a whole system under load, and audit what became of it: SEED=... JOBS=500 FAULTS=events,kills
-	@SEED=$(SEED) JOBS=$(JOBS) FAULTS=$(FAULTS) $(RUN) tests.faults
+faults: setup ## Attack a whole system under load, and audit what became of it: SEED=... JOBS=500 FAULTS=events,kills DROPPED=0.5
+	@SEED=$(SEED) JOBS=$(JOBS) FAULTS=$(FAULTS) DROPPED=$(DROPPED) $(RUN) tests.faults
 
 e2e: setup ## Test the whole system on the cluster of KUBECONFIG, with Knative, kn, the images: KN_INGRESS=... KN_DOMAIN=...
 	@for name in KUBECONFIG KN_INGRESS KN_DOMAIN; do printenv $$name >/dev/null || \

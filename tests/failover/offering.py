@@ -43,6 +43,8 @@ class Answer:
     status: int
     headers: Mapping[str, str]
     body: bytes
+    sent: float
+    """When its request was, as of `time.monotonic()`."""
     seconds: float
 
 
@@ -181,7 +183,7 @@ class _Connection:
         status, *lines = (await self._reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
         body = await self._reader.readexactly(int(headers.get("content-length", 0)))
-        return Answer(request, int(status.split()[1]), headers, body, time.monotonic() - began)
+        return Answer(request, int(status.split()[1]), headers, body, began, time.monotonic() - began)
 
 
 @contextlib.asynccontextmanager

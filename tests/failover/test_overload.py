@@ -25,6 +25,7 @@ pytestmark = pytest.mark.alone
 
 TIMES = 5
 SECONDS = 2
+TRIES = 4
 CALLERS = 2500
 FILES = 8192
 MIB = 1024 * 1024
@@ -77,18 +78,31 @@ async def overload(function: Running, requests: Iterator[Request]) -> list[Answe
     memory = function.memory
 
     rate = TIMES * can_take
-    answers = await at_a_rate(function.url, requests, rate=rate, seconds=SECONDS, callers=CALLERS)
-    grown = function.memory - memory
+    answers = await really_at_a_rate(function, requests, rate)
+    grown = function.most_memory - memory
     afterwards = await one_after_another(function.url, requests, callers=1, seconds=0.2)
 
-    assert len(answers) >= 0.9 * rate * SECONDS
     refused = [answer for answer in answers if answer.status in (429, 503)]
     assert [answer for answer in refused if not told_when(answer)] == []
     assert "busy" in {json.loads(answer.body)["code"] for answer in refused}
     assert grown < GROWTH
-    assert function.memory < LIMIT
+    assert function.most_memory < LIMIT
+    assert {answer.status for answer in (*before, *afterwards)} <= {200, 201}
     assert afterwards[0].seconds < 5 * max(answer.seconds for answer in before)
     return [*before, *taken, *answers, *afterwards]
+
+
+async def really_at_a_rate(function: Running, requests: Iterator[Request], rate: float) -> list[Answer]:
+    """What so many a second are answered; once more where this machine was too busy to ask so much."""
+    every: list[Answer] = []
+    for _ in range(TRIES):
+        answers = await at_a_rate(function.url, requests, rate=rate, seconds=SECONDS, callers=CALLERS)
+        every += answers
+        first = min(answer.sent for answer in answers)
+        in_time = sum(answer.sent < first + 1.25 * SECONDS for answer in answers)
+        if in_time >= 0.9 * rate * SECONDS:
+            return every
+    pytest.fail(f"of {rate * SECONDS:.0f} requests {in_time} were sent in time")
 
 
 def told_when(answer: Answer) -> bool:

@@ -1,4 +1,4 @@
-"""`make faults SEED=... JOBS=... FAULTS=...`: a system under load and under faults, and the auditor's verdict."""
+"""`make faults SEED=... JOBS=... FAULTS=... DROPPED=...`: a system under load and faults, and the auditor's verdict."""
 
 from __future__ import annotations
 
@@ -28,9 +28,12 @@ def ordered(environment: dict[str, str]) -> Order:
         raise ValueError(f"FAULTS: no class {', '.join(sorted(unknown))}; there are {', '.join(CLASSES)}")
     seed = int(environment.get("SEED") or secrets.randbelow(10**9))
     jobs = int(environment.get("JOBS") or 500)
+    dropped = float(environment["DROPPED"]) if environment.get("DROPPED") else None
+    if dropped is not None and not 0 <= dropped <= 1:
+        raise ValueError("DROPPED: a share of all events, 0 to 1")
     if jobs <= LONG:
-        return Order(seed, jobs, classes)
-    return Order(seed, jobs, classes, window=120, pause=6.0, scale=2)
+        return Order(seed, jobs, classes, dropped=dropped)
+    return Order(seed, jobs, classes, window=120, pause=6.0, scale=2, dropped=dropped)
 
 
 def main() -> int:

@@ -22,6 +22,7 @@ CHECKS = (
     leases.logins,
     leases.one_at_a_time,
     leases.runs,
+    leases.reaped,
     limits.kept,
     codes.once,
     codes.recorded,

@@ -14,6 +14,7 @@ from tests.faults.drawing import Lots
 
 DROPPED, DOUBLED, DELAYED = 0.06, 0.08, 0.08
 """Shares of all events, unless the run says otherwise."""
+LOST, TWICE, LATE = KINDS = ("event lost", "event doubled", "event delayed")
 LONGEST_DELAY_SECONDS = 4.0
 SHUFFLED_SECONDS = 0.05
 
@@ -27,6 +28,8 @@ class Weather:
         """Drop every event."""
         self.first_lost = False
         """Drop every event the first time that it comes."""
+        self.dropped: float | None = None
+        """The share of all events that is dropped, where the run says so."""
         self._lots = lots
         self._seen: Counter[str] = Counter()
 
@@ -35,17 +38,19 @@ class Weather:
         times = self._seen[event["id"]]
         self._seen[event["id"]] += 1
         if self.deaf or (self.first_lost and not times):
-            return self._count("event lost", [])
+            return self._count(LOST, [])
+        lots = self._lots.of("event", event["id"], times)
+        if self.dropped is not None and lots.random() < self.dropped:
+            return self._count(LOST, [])
         if "events" not in self._lots.classes:
             return [0.0]
-        lots = self._lots.of("event", event["id"], times)
         draw = lots.random()
-        if draw < DROPPED:
-            return self._count("event lost", [])
+        if draw < DROPPED and self.dropped is None:
+            return self._count(LOST, [])
         if draw < DROPPED + DOUBLED:
-            return self._count("event doubled", [0.0, lots.uniform(0, LONGEST_DELAY_SECONDS)])
+            return self._count(TWICE, [0.0, lots.uniform(0, LONGEST_DELAY_SECONDS)])
         if draw < DROPPED + DOUBLED + DELAYED:
-            return self._count("event delayed", [lots.uniform(0, LONGEST_DELAY_SECONDS)])
+            return self._count(LATE, [lots.uniform(0, LONGEST_DELAY_SECONDS)])
         return [lots.uniform(0, SHUFFLED_SECONDS)]
 
     def _count(self, what: str, delays: list[float]) -> list[float]:

@@ -1,4 +1,9 @@
-"""Everything by chance comes from here: the same seed draws the same for the same thing, in whatever order."""
+"""Everything by chance comes from here: the same seed draws the same for the same thing, in whatever order.
+
+What a seed repeats: the jobs and what callers do to them, the order of the outages, that of the faults at statements,
+and what becomes of each job's attempts, browsers and reports. An event is drawn by its id, which is made of the job's
+id, and those are given in the order in which submitters come through. What meets what, and when, is the machine's.
+"""
 
 from __future__ import annotations
 

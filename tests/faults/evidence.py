@@ -62,7 +62,7 @@ class Report:
     body: Mapping[str, Any]
     """All of it."""
     acknowledged: bool
-    """Whether ORDS answered 2xx; the answer may still have been lost."""
+    """Whether ORDS keeps it; its answer may have been lost, or an error all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ class Evidence:
     """Names of the browsers that still run, as in the table `browsers`; warm ones among them."""
     reaping_seconds: float
     """The longest time between two ticks that reap_idle answered with 204, outages among it."""
+    overdue_seconds: float = 0.0
+    """The longest time that a lease was seen to have run out and was not reaped, by the database's clock."""
     issued: Sequence[Issued] = ()
     poison: frozenset[str] = frozenset()
     """Ids of events that were sent to become dead letters."""

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from shared.http_client import Answer, HttpClient, Silence
 from tests.faults.configuration import WEIGHTS
@@ -170,7 +169,7 @@ class Load:
         draw = self._lots.of("poison", len(self.poison))
         kind = draw.choice(["rpa.job.submitted.v1", "rpa.browser.ready.v1", "rpa.job.finished.v1"])
         headers = {
-            "ce-id": str(uuid4()),
+            "ce-id": f"poison-{len(self.poison)}",
             "ce-specversion": "1.0",
             "ce-source": "/rpa/orchestrator",
             "ce-type": kind,

@@ -1,6 +1,7 @@
 """The local runtime's browser node, whose browsers may fail to start, dawdle or crash as drawn.
 
-Jobs of the provider `firefox` get Firefox, all others a light browser. Browsers are drawn by their name.
+Jobs of the provider `firefox` get Firefox, all others a light browser. Browsers are drawn by the job that was
+submitted, which ids and names would not repeat, and warm ones by their number.
 """
 
 from __future__ import annotations
@@ -22,18 +23,18 @@ from local.sweeping import BROWSER_MARK
 from tests.faults.drawing import Lots
 
 LIGHT = Path(__file__).with_name("light_browser.py")
-PROVIDER_OF = "SELECT provider FROM jobs WHERE id = %s"
+JOB = "SELECT provider, parameters ->> 'n' FROM jobs WHERE id = %s"
 NEVER = 3600.0
+KINDS = (None, "cannot start", "never ready", "starts slowly", "crashes")
 
 
-def fate(lots: Lots, name: str) -> tuple[float | None, float, str | None]:
+def fate(lots: Lots, *which: object, warm: bool = False) -> tuple[float | None, float, str | None]:
     """Seconds until a browser is ready (None: it ends at once), seconds that it lives, and what is wrong with it."""
     if "browsers" not in lots.classes:
         return 0.0, NEVER, None
-    draw = lots.of("browser", name)
-    kinds = [None, "cannot start", "never ready", "starts slowly", "crashes"]
+    draw = lots.of("browser", warm, *which)
     # Warm ones are few, and what becomes of them has its own statements.
-    kind = draw.choices(kinds, [45, 12, 3, 10, 30] if "warm" in name else [70, 8, 2, 10, 10])[0]
+    kind = draw.choices(KINDS, [45, 12, 3, 10, 30] if warm else [70, 8, 2, 10, 10])[0]
     match kind:
         case "cannot start":
             return None, NEVER, kind
@@ -56,11 +57,17 @@ class Launcher:
 
     async def __call__(self, state: Path, name: str, folder: Path, secret_path: str) -> asyncio.subprocess.Process:
         """As local.launching.launch does."""
-        starts, lives, wrong = fate(self._lots, name)
+        job, _, attempt = name.removeprefix("rpa-browser-").partition("-")
+        if job == "warm":
+            provider, which = None, [self._number_of_warm()]
+        else:
+            provider, n = await asyncio.to_thread(self._job, int(job))
+            which = [n, attempt]
+        starts, lives, wrong = fate(self._lots, *which, warm=job == "warm")
         if wrong:
             with (self._folder / "browsers").open("a") as file:
                 file.write(f"browser {wrong}\n")
-        if await asyncio.to_thread(self._is_real, name):
+        if provider == "firefox":
             return await launch(state, name, folder, secret_path)
         config = folder / "config.json"
         config.touch(0o600)
@@ -73,15 +80,17 @@ class Launcher:
                 preexec_fn=die_with_parent(),
             )  # fmt: skip
 
-    def _is_real(self, name: str) -> bool:
-        job = name.removeprefix("rpa-browser-").partition("-")[0]
-        if not job.isdecimal():
-            return False
+    def _number_of_warm(self) -> int:
+        with (self._folder / "warm").open("a") as file:  # a node that died is followed by another
+            file.write(".")
+            return file.tell()
+
+    def _job(self, job: int) -> tuple[str | None, str | None]:
+        """Its provider, and its number among those that were submitted."""
         while True:
             try:
                 with psycopg.connect((self._folder / "database").read_text(), connect_timeout=2) as connection:
-                    row = connection.execute(PROVIDER_OF, (int(job),)).fetchone()
-                    return row is not None and row[0] == "firefox"
+                    return connection.execute(JOB, (job,)).fetchone() or (None, None)
             except (psycopg.Error, OSError):
                 continue
 

@@ -17,6 +17,14 @@ from tests.faults.configuration import CALLBACK_TIMEOUT
 from tests.faults.drawing import Lots
 from tests.faults.evidence import Report
 
+KINDS: dict[str | None, float] = {
+    None: 75,
+    "fails": 9,
+    "slow": 4,
+    "keeps it and answers too late": 6,
+    "keeps it and answers 500": 6,
+}
+
 
 class Ords:
     """The inbox."""
@@ -42,7 +50,7 @@ class Ords:
             return Response(status_code=401)
         key, body = request.headers.get("idempotency-key", ""), await request.json()
         self._tries[key] += 1
-        kind = self._draw(key)
+        kind = self._draw(key, body["external_job_id"])
         if kind:
             self.counts[f"ORDS {kind}"] += 1
         match kind:
@@ -52,25 +60,22 @@ class Ords:
             case "slow":
                 await asyncio.sleep(CALLBACK_TIMEOUT * 0.7)
             case "keeps it and answers too late":
-                self._keep(key, body, acknowledged=False)
+                self._keep(key, body, acknowledged=True)
                 await asyncio.sleep(CALLBACK_TIMEOUT * 1.5)
                 return JSONResponse({"acknowledged": True})
             case "keeps it and answers 500":
-                self._keep(key, body, acknowledged=False)
-                return JSONResponse({"error": "as drawn"}, 500)
-            case "acknowledges twice":
                 self._keep(key, body, acknowledged=True)
+                return JSONResponse({"error": "as drawn"}, 500)
         self._keep(key, body, acknowledged=True)
         return JSONResponse({"acknowledged": True})
 
-    def _draw(self, key: str) -> str | None:
+    def _draw(self, key: str, job: str) -> str | None:
         if self.down:
             return "down"
         if "ords" not in self._lots.classes or self._tries[key] > 3:
             return None
-        lots = self._lots.of("ords", key, self._tries[key])
-        names = ["fails", "slow", "keeps it and answers too late", "keeps it and answers 500", "acknowledges twice"]
-        return lots.choices([None, *names], [75, 9, 4, 4, 4, 4])[0]
+        lots = self._lots.of("ords", job, self._tries[key])
+        return lots.choices(list(KINDS), list(KINDS.values()))[0]
 
     def _keep(self, key: str, body: dict[str, Any], *, acknowledged: bool) -> None:
         about = (body["job_id"], body["external_job_id"], key, body["status"])

@@ -9,6 +9,7 @@ import shutil
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from random import Random
 
 import psutil
@@ -33,90 +34,77 @@ FUNCTIONS = (
     "submit-job", "provision-browser", "dispatch-job", "issue-totp", "callback", "notify", "reap-idle", "monitor",
 )  # fmt: skip
 
-Outage = Callable[[FaultySystem, Random], Awaitable[str]]
+Outage = Callable[[FaultySystem, Random], Awaitable[None]]
 
 
-async def _kill_function(system: FaultySystem, draw: Random) -> str:
-    name = draw.choice(FUNCTIONS)
+async def _kill_function(name: str, system: FaultySystem, _: Random) -> None:
     _kill(system, name)
-    return f"{name} killed"
 
 
-async def _kill_postgres(system: FaultySystem, _: Random) -> str:
+async def _kill_postgres(system: FaultySystem, _: Random) -> None:
     _kill(system, "postgres")
-    return "PostgreSQL killed"
 
 
-async def _restart_postgres(system: FaultySystem, _: Random) -> str:
+async def _restart_postgres(system: FaultySystem, _: Random) -> None:
     _send(system, "postgres", signal.SIGINT)
-    return "PostgreSQL restarted"
 
 
-async def _pause_postgres(system: FaultySystem, draw: Random) -> str:
+async def _pause_postgres(system: FaultySystem, draw: Random) -> None:
     async with _stopped(system, "postgres"):
         await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
-    return "PostgreSQL paused"
 
 
-async def _kill_valkey(system: FaultySystem, _: Random) -> str:
+async def _kill_valkey(system: FaultySystem, _: Random) -> None:
     _kill(system, "valkey")
-    return "Valkey killed"
 
 
-async def _empty_valkey(system: FaultySystem, _: Random) -> str:
+async def _empty_valkey(system: FaultySystem, _: Random) -> None:
     # Stopped first, so that it comes back to nothing.
     _send(system, "valkey", signal.SIGSTOP)
     await asyncio.to_thread(shutil.rmtree, system.state / "valkey" / "appendonlydir", True)
     _kill(system, "valkey")
-    return "Valkey restarted empty"
 
 
-async def _pause_valkey(system: FaultySystem, draw: Random) -> str:
+async def _pause_valkey(system: FaultySystem, draw: Random) -> None:
     async with _stopped(system, "valkey"):
         await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
-    return "Valkey paused"
 
 
-async def _kill_node(system: FaultySystem, _: Random) -> str:
+async def _kill_node(system: FaultySystem, _: Random) -> None:
     _kill(system, NODE)
-    return "browser node killed with all its browsers"
 
 
-async def _pause_node(system: FaultySystem, draw: Random) -> str:
+async def _pause_node(system: FaultySystem, draw: Random) -> None:
     async with _stopped(system, NODE):
         await asyncio.sleep(draw.uniform(3.0, 5.0))
-    return "browser node paused"
 
 
-async def _deafen(system: FaultySystem, draw: Random) -> str:
+async def _deafen(system: FaultySystem, draw: Random) -> None:
     system.weather.deaf = True
     try:
         await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
     finally:
         system.weather.deaf = False
-    return "every event lost for a while"
 
 
-async def _take_ords_away(system: FaultySystem, draw: Random) -> str:
+async def _take_ords_away(system: FaultySystem, draw: Random) -> None:
     system.ords.down = True
     try:
         await asyncio.sleep(draw.uniform(2.0, 6.0))
     finally:
         system.ords.down = False
-    return "ORDS down"
 
 
-async def _fill_disk(system: FaultySystem, draw: Random) -> str:
+async def _fill_disk(system: FaultySystem, draw: Random) -> None:
     await _sql(system, DISK_FULL)
     try:
         await asyncio.sleep(draw.uniform(*PAUSE_SECONDS))
     finally:
         await _sql(system, DISK_FREE)
-    return "disk full for evidence"
 
 
-async def _shift_clock(system: FaultySystem, draw: Random) -> str:
-    name, seconds = draw.choice(FUNCTIONS), draw.choice((-CLOCK_SECONDS, CLOCK_SECONDS))
+async def _shift_clock(seconds: int, system: FaultySystem, draw: Random) -> None:
+    name = draw.choice(FUNCTIONS)
     file = system.faults / "clock" / name
     file.write_text(str(seconds))
     _kill(system, name)
@@ -125,23 +113,33 @@ async def _shift_clock(system: FaultySystem, draw: Random) -> str:
     finally:
         file.unlink()
         _kill(system, name)
-    return f"clock off by {seconds:+d} s"
 
 
-OUTAGES: dict[str, list[Outage]] = {
-    "kills": [_kill_function, _kill_function, _kill_function],
-    "postgres": [_kill_postgres, _restart_postgres, _pause_postgres],
-    "valkey": [_kill_valkey, _empty_valkey, _pause_valkey],
-    "browsers": [_kill_node, _pause_node, _pause_node],
-    "events": [_deafen],
-    "ords": [_take_ords_away],
-    "disk": [_fill_disk],
-    "clock": [_shift_clock],
+OUTAGES: dict[str, list[tuple[str, Outage]]] = {
+    "kills": [(f"{name} killed", partial(_kill_function, name)) for name in FUNCTIONS],
+    "postgres": [
+        ("PostgreSQL killed", _kill_postgres),
+        ("PostgreSQL restarted", _restart_postgres),
+        ("PostgreSQL paused", _pause_postgres),
+    ],
+    "valkey": [
+        ("Valkey killed", _kill_valkey),
+        ("Valkey restarted empty", _empty_valkey),
+        ("Valkey paused", _pause_valkey),
+    ],
+    "browsers": [
+        ("browser node killed with all its browsers", _kill_node),
+        *[("browser node paused", _pause_node)] * 2,
+    ],
+    "events": [("every event lost for a while", _deafen)],
+    "ords": [("ORDS down", _take_ords_away)],
+    "disk": [("disk full for evidence", _fill_disk)],
+    "clock": [(f"clock off by {s:+d} s", partial(_shift_clock, s)) for s in (-CLOCK_SECONDS, CLOCK_SECONDS)],
 }
 
 
 class Outages:
-    """One after the other, in an order that the seed decides, until they are stopped."""
+    """One after the other and again each, in an order that the seed decides, until they are stopped."""
 
     def __init__(self, system: FaultySystem, lots: Lots, pause: float) -> None:
         self.counts: Counter[str] = Counter()
@@ -155,10 +153,11 @@ class Outages:
         number = 0
         while deck:
             self._lots.of("deck", number).shuffle(deck)
-            for outage in deck:
+            for name, outage in deck:
                 number += 1
                 draw = self._lots.of("outage", number)
-                self.counts[await outage(self._system, draw)] += 1
+                await outage(self._system, draw)
+                self.counts[name] += 1
                 await asyncio.sleep(draw.uniform(0.5, 1.5) * self._pause)
 
 

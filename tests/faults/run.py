@@ -16,19 +16,26 @@ from typing import Any
 import psycopg
 
 from local.sweeping import BROWSER_MARK, browser_processes
+from tests.faults import broker, node, ords, worker
 from tests.faults.auditor import Violation, audit
 from tests.faults.configuration import MAX_WORKERS, entries
 from tests.faults.delays import longest
 from tests.faults.drawing import Lots
 from tests.faults.evidence import Evidence
 from tests.faults.load import Load
-from tests.faults.outages import Outages
+from tests.faults.outages import OUTAGES, Outages
 from tests.faults.points import Points
 from tests.faults.system import FaultySystem
 
 CLASSES = (
     "events", "kills", "points", "postgres", "commits", "valkey", "workers", "browsers", "ords", "disk", "clock",
 )  # fmt: skip
+KINDS: dict[str, set[str]] = {name: {kind for kind, _ in outages} for name, outages in OUTAGES.items()}
+"""What each class injects, besides faults at statements."""
+KINDS["events"].update(broker.KINDS)
+KINDS["workers"] = {f"worker {kind}" for kind in worker.BAD if kind}
+KINDS["browsers"].update(f"browser {kind}" for kind in node.KINDS if kind)
+KINDS["ords"].update(f"ORDS {kind}" for kind in ords.KINDS if kind)
 REST_SECONDS = 90.0
 """Longer than anything waits for a lease that runs out: where nothing has changed for so long, nothing will."""
 MOST = 0.95
@@ -39,7 +46,7 @@ PROGRESS = """
 SELECT count(*) FILTER (WHERE finished_at IS NOT NULL AND retry_of IS NULL),
     count(*) FILTER (WHERE finished_at IS NULL OR reported_at IS NULL),
     (SELECT count(*) FROM browsers WHERE job_id IS NOT NULL), (SELECT count(*) FROM outbox),
-    count(*) FILTER (WHERE finished_at IS NULL)
+    count(*) FILTER (WHERE finished_at IS NULL), extract(epoch FROM now() - min(lease_expires_at))::float
 FROM jobs
 """
 STATES = "SELECT state || CASE WHEN attempt > 1 THEN ' after retries' ELSE '' END, count(*) FROM jobs GROUP BY 1"
@@ -58,6 +65,8 @@ class Order:
     """Seconds between two outages, about, and twice those between two deaths at a statement."""
     scale: int = 1
     """How many times the limits of a short run hold."""
+    dropped: float | None = None
+    """The share of all events that is dropped, 0 to 1; without it a few are, where the class `events` is drawn."""
     first_lost: bool = False
     """Lose every event the first time that it comes."""
 
@@ -73,16 +82,25 @@ class Outcome:
     states: Counter[str] = field(default_factory=Counter)
     violations: list[Violation] = field(default_factory=list)
     unmet: list[str] = field(default_factory=list)
-    """Faults that were planned and never came to pass, and statements that nobody was expected to execute."""
+    """Faults at statements that were planned and never came to pass."""
+    unexpected: list[str] = field(default_factory=list)
+    """Statements that a function executed and was not expected to."""
     reaping_seconds: float = 0.0
     """The longest time between two rounds of reaping."""
+    overdue_seconds: float = 0.0
+    """The longest time that a lease had run out and was not reaped."""
     delays: dict[str, float] = field(default_factory=dict)
     """The longest wait for an event of each kind, in seconds."""
 
     @property
     def ok(self) -> bool:
         """Whether every promise was kept, under every fault that was planned."""
-        return not self.violations and not self.unmet
+        return not self.violations and not self.unmet and not self.unexpected
+
+    @property
+    def missing(self) -> set[str]:
+        """Kinds of faults that were not injected; a short run does not come to all."""
+        return {kind for name in self.order.classes for kind in KINDS.get(name, ())} - set(+self.injected)
 
 
 async def run(order: Order, state: Path) -> Outcome:
@@ -92,6 +110,7 @@ async def run(order: Order, state: Path) -> Outcome:
     started = time.monotonic()
     async with FaultySystem(state, lots, order.scale) as system:
         (system.faults / "database").write_text(system.env["DATABASE_URL"])
+        system.weather.dropped = order.dropped
         system.weather.first_lost = order.first_lost
         watch = Watch(system.env["DATABASE_URL"])
         points = Points(system.faults, lots, order.pause / 2)
@@ -101,8 +120,9 @@ async def run(order: Order, state: Path) -> Outcome:
             with _at_ctrl_c(load.enough):
                 await _suffer(load, points, outages, watch)
             await _until(lambda: watch.at_rest or watch.stuck_since < time.monotonic() - REST_SECONDS)
-        evidence = _evidence(system, load, order.scale)
+        evidence = _evidence(system, load, watch, order.scale)
         outcome.reaping_seconds = evidence.reaping_seconds
+        outcome.overdue_seconds = evidence.overdue_seconds
         outcome.violations = await asyncio.to_thread(audit, evidence)
         outcome.delays = await asyncio.to_thread(longest, evidence.database_url)
         outcome.states = await asyncio.to_thread(_states, evidence.database_url)
@@ -110,7 +130,7 @@ async def run(order: Order, state: Path) -> Outcome:
         bad = Counter({name: count for name, count in system.workers.counts.items() if name.startswith("worker ")})
         outcome.injected += bad + system.ords.counts
         outcome.observed = load.counts + (system.workers.counts - bad)
-        outcome.unmet = [*points.left, *points.unknown()]
+        outcome.unmet, outcome.unexpected = points.left, points.unknown()
         await load.aclose()
     outcome.seconds = time.monotonic() - started
     return outcome
@@ -166,6 +186,8 @@ class Watch:
         self.ended = 0
         self.under_way = 0
         self.looks = 0
+        self.overdue_seconds = 0.0
+        """The longest time that a lease was seen to have run out and was not reaped."""
         self.at_rest = False
         self.stuck_since = time.monotonic()
         self._open: object = None
@@ -187,11 +209,13 @@ class Watch:
     async def _look(self, connection: psycopg.AsyncConnection[Any]) -> None:
         row = await (await connection.execute(PROGRESS)).fetchone()
         assert row is not None
-        self.ended, open_jobs, browsers, events, self.under_way = row
+        *progress, overdue = row
+        self.ended, open_jobs, browsers, events, self.under_way = progress
+        self.overdue_seconds = max(self.overdue_seconds, overdue or 0.0)
         self.looks += 1
         self.at_rest = not (open_jobs or browsers or events)
-        if row != self._open:
-            self._open, self.stuck_since = row, time.monotonic()
+        if progress != self._open:
+            self._open, self.stuck_since = progress, time.monotonic()
 
 
 def _states(database_url: str) -> Counter[str]:
@@ -199,7 +223,7 @@ def _states(database_url: str) -> Counter[str]:
         return Counter(dict(connection.execute(STATES).fetchall()))
 
 
-def _evidence(system: FaultySystem, load: Load, scale: int) -> Evidence:
+def _evidence(system: FaultySystem, load: Load, watch: Watch, scale: int) -> Evidence:
     return Evidence(
         database_url=system.env["DATABASE_URL"],
         providers=entries(scale),
@@ -207,11 +231,17 @@ def _evidence(system: FaultySystem, load: Load, scale: int) -> Evidence:
         submitted=load.submitted,
         portal=system.portals.visits,
         ords=system.ords.reports,
-        processes=sorted({process.environ()[BROWSER_MARK] for process in browser_processes(system.state)}),
+        processes=running_browsers(system.state),
         reaping_seconds=_longest_between((system.faults / "rounds").read_text().split()),
+        overdue_seconds=watch.overdue_seconds,
         issued=system.workers.issued,
         poison=frozenset(load.poison),
     )
+
+
+def running_browsers(state: Path) -> list[str]:
+    """Names of the browsers that have a process."""
+    return sorted({process.environ()[BROWSER_MARK] for process in browser_processes(state)})
 
 
 def _longest_between(times: Sequence[str]) -> float:

@@ -298,6 +298,12 @@ def test_a_browser_used_by_two_attempts_is_found(run: Run) -> None:
     assert run.found(portal=portal) == [Rule.BROWSER_SHARED]
 
 
+def test_a_lease_that_is_reaped_late_is_found(run: Run) -> None:
+    """It had run out for many ticks."""
+    assert run.found(overdue_seconds=60.0) == [Rule.REAPED_LATE]
+    assert run.found(overdue_seconds=60.0, reaping_seconds=60.0) == []
+
+
 # Limits
 
 
@@ -364,10 +370,11 @@ def test_a_job_that_was_not_reported_is_found(run: Run) -> None:
     assert run.found(ords=ords) == [Rule.REPORT_MISSING]
 
 
-def test_two_results_are_found(run: Run) -> None:
-    """ORDS heard of success and of failure."""
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_two_results_are_found(run: Run, acknowledged: bool) -> None:
+    """ORDS heard of success and of failure, whether it kept both or not."""
     report = run.report("done")
-    other = replace(report, status="failed", body={**report.body, "status": "failed"}, acknowledged=False)
+    other = replace(report, status="failed", body={**report.body, "status": "failed"}, acknowledged=acknowledged)
     assert run.found(ords=[*run.evidence.ords, other]) == [Rule.REPORT_DIFFERS]
 
 

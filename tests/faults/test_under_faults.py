@@ -38,7 +38,19 @@ async def test_five_hundred_jobs_under_every_fault(state: Path) -> None:
     assert outcome.violations == []
     # A statement that only a rare order of events leads to may not come up; a longer run meets it.
     assert len(outcome.unmet) <= RARE, outcome.unmet
+    assert outcome.unexpected == []
+    assert outcome.missing == set()
+    assert outcome.overdue_seconds > 0  # the auditor's bound on it was put to the test
     assert sum(outcome.states.values()) >= 500
+
+
+@pytest.mark.timeout(300)
+async def test_jobs_end_though_every_other_event_is_lost(state: Path) -> None:
+    """Those that are sent again, too: reaping goes on until one arrives."""
+    outcome = await run(Order(SEED, jobs=8, classes=frozenset(), window=8, dropped=0.5), state)
+    show(Console(), outcome)
+    assert outcome.ok
+    assert outcome.injected["event lost"] >= 8
 
 
 @pytest.mark.timeout(180)

@@ -15,6 +15,7 @@ class Rule(StrEnum):
     NOT_ENDED = "every job ends"
     ENDED_TWICE = "a job ends once"
     LATE = "a job ends by its deadline, or at the next tick after it"
+    REAPED_LATE = "a lease that runs out is reaped at the next tick"
     HISTORY_GAP = "a history has every step, in order, and ends where its job is"
     RETRY_UNCOUNTED = "what broke is tried max_retries times more, the portal's no never"
     TWO_LIVE_ATTEMPTS = "one attempt of a job lives at a time"

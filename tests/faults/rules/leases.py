@@ -21,6 +21,7 @@ from itertools import pairwise
 
 from tests.faults.books import Books, Tenure
 from tests.faults.evidence import Evidence
+from tests.faults.rules.jobs import ROUND_SECONDS
 from tests.faults.violations import Rule, Violation
 
 CLOCK_SECONDS = 0.5
@@ -74,6 +75,12 @@ def runs(evidence: Evidence, _: Books) -> Iterator[Violation]:
         if len(whose) > 1:
             seen = ", ".join(f"job {job_id} attempt {attempt}" for job_id, attempt in sorted(whose))
             yield Violation(Rule.BROWSER_SHARED, f"browser {browser}", f"used by {seen}")
+
+
+def reaped(evidence: Evidence, _: Books) -> Iterator[Violation]:
+    """What has run out is seen to within one interval of reaping."""
+    if evidence.overdue_seconds > evidence.reaping_seconds + ROUND_SECONDS:
+        yield Violation(Rule.REAPED_LATE, "leases", f"one had run out for {evidence.overdue_seconds:.1f} s")
 
 
 def _by_job(books: Books) -> dict[int, Sequence[Tenure]]:
