@@ -36,6 +36,18 @@ async def test_a_system_that_is_well(shell: Shell) -> None:
     matches_snapshot("doctor", await shell.says("doctor"))
 
 
+async def test_a_terminal_shows_what_is_looked_at(shell: Shell) -> None:
+    """Before what was found: a function that starts from zero takes its time."""
+    async with shell.on_a_terminal("doctor") as screen:
+        code = await screen.to_the_end(kept_as="doctor-well")
+    assert code == 0
+    for part in ("answers", "database", "schema", "valkey", "clock", "events"):
+        looked, found = screen.seen.index(f"{part} ..."), screen.seen.index(f" {part:10} ")
+        assert looked < found
+    assert "PostgreSQL answers" in screen.seen
+    assert "!!" not in screen.seen
+
+
 async def test_a_part_that_cannot_be_looked_at_is_not_called_good(shell: Shell) -> None:
     """Here nobody answers at all."""
     shell.environment["RPA_MONITOR_URL"] = "http://127.0.0.1:1"
@@ -85,13 +97,19 @@ async def test_stores_that_are_away_are_named(
     ):
         code, parts = await doctor(user)
         told = await user.run("doctor")
-    assert code == 2
+        async with user.on_a_terminal("doctor") as screen:
+            seen = await screen.to_the_end(kept_as="doctor-stores-away")
+    assert (code, seen) == (2, 2)
     assert parts["database"][0] == parts["valkey"][0] == "bad"
     assert "does not exist" in parts["database"][1]
     assert parts["schema"] == ("unknown", "not checked: the database does not answer")
+    assert parts["clock"] == ("good", "functions and this machine agree")
     assert parts["events"][0] == "unknown"
     assert "make down && make up" in told.out
     assert told.err == "Error: broken: database, valkey; not checked: schema, events\n"
+    assert screen.seen.index("valkey ...") < screen.seen.index("valkey     ")
+    assert screen.seen.count("!!") == 2
+    assert screen.seen.rstrip().endswith(told.err.rstrip())
 
 
 async def test_a_schema_that_is_behind_is_named(
