@@ -31,8 +31,9 @@ def _secret(deployment: Deployment, name: str, keys: set[str]) -> Iterator[Findi
         yield bad("secrets", f"{name} is missing", f"{make} && {deployment.restart()}")
         return
     for key in sorted(keys):
-        if known.get(key, "") in ("", PLACEHOLDER):
-            wrong = "has no" if not known.get(key) else f"still has {PLACEHOLDER} for"
+        value = known.get(key, "")
+        if not value or PLACEHOLDER in value:
+            wrong = f"still has {PLACEHOLDER} for" if value else "has no"
             yield bad("secrets", f"{name} {wrong} {key}", fill_in(deployment, name, key))
 
 

@@ -129,4 +129,4 @@ def clock_findings(ahead: dict[str, float], off_here: float) -> Iterator[Finding
         says = f"the functions' clock and this machine's differ by {off_here:.1f} s; one of them is wrong"
         yield Finding("clock", Mark.WARNING, says, mend)
     elif not off:
-        yield good("clock", f"functions, {', '.join(ahead)} and this machine agree")
+        yield good("clock", f"{', '.join(['functions', *ahead])} and this machine agree")

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.cluster.knative import BROWSERS, NAMESPACE, OVERLAY, ROOT, System
+from tests.cluster.knative import ARTEFACTS, BROWSERS, NAMESPACE, OVERLAY, ROOT, System
 from tests.cluster.kube import ended, kubectl, until
 
 pytestmark = pytest.mark.timeout(400)
@@ -43,6 +43,13 @@ async def doctor(wait: int = 0) -> tuple[int, list[dict[str, Any]]]:
     """The doctor's exit code and findings."""
     code, said = await shell(f"kn rpa doctor -n {NAMESPACE} --wait {wait} -o json")
     return code, json.loads(said)["items"]
+
+
+async def keep(name: str) -> None:
+    """What people see of it now, for them to look at."""
+    _, said = await shell(f"kn rpa doctor -n {NAMESPACE} 2>&1")
+    ARTEFACTS.mkdir(parents=True, exist_ok=True)
+    (ARTEFACTS / f"doctor-{name.replace(' ', '-')}.txt").write_text(said)
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,7 @@ async def test_a_whole_deployment_is_well(system: System) -> None:  # noqa: ARG0
     assert [it for it in findings if it["state"] not in WELL] == []
     parts = "secrets config rbac broker triggers ticks functions image answers database schema valkey clock events"
     assert (code, list(dict.fromkeys(it["part"] for it in findings))) == (0, parts.split())
+    await keep("well")
 
 
 async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: ARG001
@@ -138,16 +146,18 @@ async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: AR
     assert "completed after" in lines[-1]
 
 
-@pytest.mark.parametrize("faults", FAULTS.values(), ids=FAULTS)
-async def test_what_is_broken_is_named_and_mended(system: System, faults: list[Fault]) -> None:  # noqa: ARG001
+@pytest.mark.parametrize("broken", FAULTS)
+async def test_what_is_broken_is_named_and_mended(system: System, broken: str) -> None:  # noqa: ARG001
     """The doctor says what it is, each part by itself, and after the commands that it gives all is well.
 
     Knative may look at SinkBindings before it knows of a new broker; then the doctor says so, and how to mend that.
     """
+    faults = FAULTS[broken]
     for fault in faults:
         broke, said = await shell(fault.breaks)
         assert broke == 0, said
     remedies = await until(lambda: _remedies(faults), within=NAMED_SECONDS)
+    await keep(broken)
     for words in (words for fault in faults for words in fault.seen):
         assert f"`{words}" in GUIDE.read_text()
         await until(lambda words=words: _seen(words), within=NAMED_SECONDS)
@@ -197,6 +207,7 @@ async def test_a_schema_that_is_behind_is_migrated(system: System) -> None:
     (schema,) = [it for it in findings if it["part"] == "schema"]
     assert (code != 0, schema["state"]) == (True, "bad")
     assert "0001.initial" in schema["says"]
+    await keep("schema")
     assert (await shell(schema["mend"]))[0] == 0
     await all_well()
 
@@ -207,6 +218,7 @@ async def test_a_database_that_is_gone_comes_back_and_is_migrated(system: System
     await shell("kubectl wait --for=delete pod -n rpa -l app.kubernetes.io/name=postgres --timeout=60s")
     for part in ("database", "schema"):
         named = await until(lambda part=part: _first_bad(part), within=NAMED_SECONDS)
+        await keep(f"{part} gone")
         assert (await shell(named["mend"]))[0] == 0
     await all_well()
 

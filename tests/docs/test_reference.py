@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
+import click
 import pytest
 import yaml
 from pydantic import BaseModel
@@ -22,6 +23,7 @@ from functions.notify.handler import Report
 from functions.provision_browser.bring_up import LEASE_SECONDS, WARM_ANSWER_SECONDS
 from functions.submit_job.accounts import Client
 from functions.submit_job.models import BATCH_LIMIT, JobRequest, JobWithHistory
+from kn_rpa.doctor.command import doctor
 from local.manifests import Manifests
 from rpa_worker import Job, Worker
 from shared.browsers.readiness import ROOM_SECONDS
@@ -182,6 +184,14 @@ async def test_every_figure_is_told(stage: Stage) -> None:
 async def test_every_table_is_told(stage: Stage) -> None:
     """Of the schema that migrations make."""
     assert set(firsts("docs/explanation/tables.md", "table")) == set(await stage._tables())
+
+
+def test_every_format_is_told() -> None:
+    """That the plugin prints."""
+    (line,) = [it for it in (ROOT / "docs/reference/kn-rpa.md").read_text().splitlines() if it.startswith("`-o` ")]
+    (output,) = [it.type for it in doctor.params if it.name == "output"]
+    assert isinstance(output, click.Choice)
+    assert code(line) == ["-o", *output.choices, "--help"]
 
 
 def manifests(file: str) -> list[dict[str, Any]]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
 
+import pytest
 from psycopg.conninfo import conninfo_to_dict
 
 from tests.conftest import fresh_database
@@ -16,6 +19,35 @@ async def test_a_whole_system_has_no_problem(stage: Stage) -> None:
     assert (seen["database"], seen["valkey"], seen["missing_migrations"]) == (None, None, [])
     assert abs(seen["clocks"]["database"]) < 1
     assert abs(seen["clocks"]["valkey"]) < 1
+
+
+class WrongClock:
+    """The pod's, some seconds ahead; in the place of `time` and of `datetime`."""
+
+    def __init__(self, ahead: float) -> None:
+        self._ahead = ahead
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return time.time() + self._ahead
+
+    def now(self, zone: tzinfo) -> datetime:
+        """Date and time."""
+        return datetime.now(zone) + timedelta(seconds=self._ahead)
+
+
+def set_clock(monkeypatch: pytest.MonkeyPatch, ahead: float) -> None:
+    """Have monitor's pod live in the future, or in the past."""
+    for name in ("time", "datetime"):
+        monkeypatch.setattr(f"functions.monitor.diagnosis.{name}", WrongClock(ahead))
+
+
+@pytest.mark.parametrize("ahead", [30, -30])
+async def test_a_clock_that_is_wrong_is_measured(stage: Stage, monkeypatch: pytest.MonkeyPatch, ahead: int) -> None:
+    """By both stores' clocks, to which the pod's seems right and theirs wrong."""
+    set_clock(monkeypatch, ahead)
+    seen = (await stage.call("monitor", "GET", "/diagnosis")).json()
+    assert seen["clocks"] == {"database": pytest.approx(-ahead, abs=5), "valkey": pytest.approx(-ahead, abs=5)}
 
 
 async def test_it_is_for_those_who_may_watch(stage: Stage) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import codecs
 import os
 import pty
 import re
@@ -13,8 +13,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.serving import eventually
+
 ROOT = Path(__file__).parents[2]
 SNAPSHOTS = Path(__file__).with_name("snapshots")
+CAPTURES = ROOT / ".local" / "captures"
 AGE = re.compile(r"\b\d+s\b *")
 SINCE = re.compile(r"^( *)\d+\.\d s", re.MULTILINE)
 AFTER = re.compile(r"after \d+\.\d s")
@@ -100,14 +103,31 @@ class Screen:
     _handle: int
     process: asyncio.subprocess.Process
     seen: str = ""
+    _decoder: codecs.IncrementalDecoder = field(default_factory=codecs.getincrementaldecoder("utf-8"))
 
     async def until(self, text: str, within: float = 30) -> None:
         """Wait until a text was shown."""
         async with asyncio.timeout(within):
             while text not in self.seen:
-                with contextlib.suppress(BlockingIOError):
-                    self.seen += os.read(self._handle, 65536).decode(errors="replace")
+                assert self._read(), f"the end, and no {text}: {self.seen}"
                 await asyncio.sleep(0.01)
+
+    async def to_the_end(self, kept_as: str, within: float = 60) -> int:
+        """The exit code. All that was shown is kept in `.local/captures`, as the terminal got it."""
+        await eventually(lambda: not self._read(), within=within)
+        CAPTURES.mkdir(parents=True, exist_ok=True)
+        (CAPTURES / f"{kept_as}.txt").write_bytes(self.seen.encode())
+        return await self.process.wait()
+
+    def _read(self) -> bool:
+        """Whether more may come."""
+        try:
+            self.seen += self._decoder.decode(os.read(self._handle, 65536))
+        except BlockingIOError:
+            return True
+        except OSError:  # nobody holds the other end any more
+            return False
+        return True
 
     def type(self, text: str) -> None:
         """As if somebody typed it."""

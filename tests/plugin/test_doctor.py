@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,9 @@ from kn_rpa.doctor.stores import clock_findings
 from local.kustomize import build
 from local.manifests import Manifests
 from tests.conftest import fresh_database
-from tests.functions.stage import open_stage
+from tests.functions.stage import Stage, open_stage
+from tests.functions.test_dead_letters import letter, submitted
+from tests.functions.test_diagnosis import set_clock
 from tests.plugin.conftest import Door, served
 from tests.plugin.terminal import Shell, matches_snapshot
 from tests.serving import eventually
@@ -34,6 +37,18 @@ async def doctor(shell: Shell) -> tuple[int, dict[str, tuple[str, str]]]:
 async def test_a_system_that_is_well(shell: Shell) -> None:
     """Every part that can be asked over HTTP is, and the exit code is 0."""
     matches_snapshot("doctor", await shell.says("doctor"))
+
+
+async def test_a_terminal_shows_what_is_looked_at(shell: Shell) -> None:
+    """Before what was found: a function that starts from zero takes its time."""
+    async with shell.on_a_terminal("doctor") as screen:
+        code = await screen.to_the_end(kept_as="doctor-well")
+    assert code == 0
+    for part in ("answers", "database", "schema", "valkey", "clock", "events"):
+        looked, found = screen.seen.index(f"{part} ..."), screen.seen.index(f" {part:10} ")
+        assert looked < found
+    assert "PostgreSQL answers" in screen.seen
+    assert "!!" not in screen.seen
 
 
 async def test_a_part_that_cannot_be_looked_at_is_not_called_good(shell: Shell) -> None:
@@ -85,13 +100,19 @@ async def test_stores_that_are_away_are_named(
     ):
         code, parts = await doctor(user)
         told = await user.run("doctor")
-    assert code == 2
+        async with user.on_a_terminal("doctor") as screen:
+            seen = await screen.to_the_end(kept_as="doctor-stores-away")
+    assert (code, seen) == (2, 2)
     assert parts["database"][0] == parts["valkey"][0] == "bad"
     assert "does not exist" in parts["database"][1]
     assert parts["schema"] == ("unknown", "not checked: the database does not answer")
+    assert parts["clock"] == ("good", "functions and this machine agree")
     assert parts["events"][0] == "unknown"
     assert "make down && make up" in told.out
     assert told.err == "Error: broken: database, valkey; not checked: schema, events\n"
+    assert screen.seen.index("valkey ...") < screen.seen.index("valkey     ")
+    assert screen.seen.count("!!") == 2
+    assert screen.seen.rstrip().endswith(told.err.rstrip())
 
 
 async def test_a_schema_that_is_behind_is_named(
@@ -103,6 +124,36 @@ async def test_a_schema_that_is_behind_is_named(
             code, parts = await doctor(user)
     assert (code, parts["schema"][0]) == (2, "bad")
     assert parts["schema"][1].startswith("behind: the database has not 0001.initial")
+
+
+async def test_a_clock_that_is_wrong_is_named(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both stores say so, and this machine."""
+    set_clock(monkeypatch, 30)
+    said = await shell.run("doctor")
+    assert (said.code, said.err) == (2, "Error: broken: clock\n")
+    for who in ("database's clock and the functions'", "valkey's clock and the functions'"):
+        assert re.search(rf"^!! clock      {who} differ by [23]\d\.\d s$", said.out, re.MULTILINE)
+    assert re.search(
+        r"^ ! clock      the functions' clock and this machine's differ by [23]\d\.\d s;", said.out, re.MULTILINE
+    )
+    assert "timedatectl set-ntp true" in said.out
+
+
+async def test_events_that_nobody_takes_are_named(shell: Shell, stage: Stage) -> None:
+    """Once they have waited for longer than a broker takes to come back."""
+    await stage.submit()
+    for minutes, state in ((1, "good"), (10, "bad")):
+        await stage.execute("UPDATE outbox SET created_at = now() - make_interval(mins => %s)", minutes)
+        code, parts = await doctor(shell)
+        assert (code, parts["events"][0]) == (0 if state == "good" else 2, state)
+    assert re.match(r"1 events wait, the oldest for 6\d\d s: the broker does not take them", parts["events"][1])
+
+
+async def test_dead_letters_are_shown(shell: Shell, stage: Stage) -> None:
+    """They break nothing: whether they matter is for people to say."""
+    await letter(stage, await submitted(stage))
+    code, parts = await doctor(shell)
+    assert (code, parts["events"]) == (0, ("warning", "1 dead letters"))
 
 
 @pytest.mark.parametrize(

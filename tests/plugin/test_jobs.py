@@ -196,6 +196,21 @@ async def test_a_terminal_shows_what_a_job_is_doing(shell: Shell, stage: Stage) 
     assert (await stage.job(order["job_id"]))["status"] == "running"
 
 
+async def test_a_terminal_shows_a_job_to_its_end(shell: Shell, stage: Stage) -> None:
+    """What it waits for, what it does, and its result."""
+    job = await stage.submit(parameters={"circuit": "C-1"})
+    async with shell.on_a_terminal("job", "watch", str(job["id"])) as screen:
+        await screen.until("waits")
+        await stage.deliver_all()
+        await screen.until("runs")
+        await stage.complete(stage.worker.orders[-1], result={"reference": "MET-1"})
+        code = await screen.to_the_end(kept_as="job-watch")
+    assert code == 0
+    accepted, ended = screen.seen.index("accepted"), screen.seen.index(f"✓ job {job['id']} completed")
+    assert accepted < ended
+    assert re.search(r" after \d+\.\d s: reference MET-1\r\n", screen.seen[ended:])
+
+
 async def test_a_new_job_is_watched_at_once(shell: Shell, stage: Stage) -> None:
     """One command from submission to the end; the same for a retry."""
     async with shell.running(*SUBMIT, "--watch") as process:

@@ -13,18 +13,11 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tests.functions.stage import CLIENT_SECRET, PASSWORD, Stage
+from tests.plugin.cluster import KUBECONFIG
 from tests.plugin.conftest import Door
 from tests.plugin.terminal import Said, Shell
 from tests.serving import serving
 
-KUBECONFIG = """
-apiVersion: v1
-kind: Config
-clusters: [{name: here, cluster: {server: "URL"}}]
-users: [{name: me, user: {}}]
-contexts: [{name: here, context: {cluster: here, user: me}}]
-current-context: here
-"""
 LIST = ("job", "list")
 NOBODY = {"RPA_USERNAME": "", "RPA_PASSWORD": ""}
 
