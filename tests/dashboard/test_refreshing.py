@@ -15,7 +15,7 @@ from tests.dashboard.conftest import LATER, Visit
 HELD = {
     "provider": "metrofiber",
     "action": "validation",
-    "parameters": {"circuit": "MF-1", "demo": {"hold_seconds": 600}},
+    "parameters": {"circuit": "MF-1", "demo": {"step_seconds": 600}},
 }
 MARK = "place => getSelection().setBaseAndExtent(place.firstChild, 0, place.firstChild, place.firstChild.length)"
 VISIBLE = "seen => Object.defineProperty(document, 'visibilityState', {value: seen, configurable: true})"
@@ -79,6 +79,19 @@ async def test_a_page_that_nobody_looks_at_asks_nothing(visit: Visit, api: Api, 
     await asking()
     if running:
         await api.cancel(job["id"])
+
+
+async def test_a_picture_stays_until_the_next(visit: Visit, api: Api) -> None:
+    """Though the page is refreshed meanwhile."""
+    _, job = await api.submit(HELD)
+    page = await visit(f"/ui/jobs/{job['id']}")
+    await timed(page)
+    picture = page.locator("#browser img")
+    await expect(picture).to_be_visible(timeout=90_000)
+    await page.route("**/picture/1?*", lambda route: route.fulfill(status=204))
+    await refreshed(page)
+    await expect(picture).to_be_visible()
+    await api.cancel(job["id"])
 
 
 USES = {
