@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 from typing import Any
@@ -89,6 +90,15 @@ async def test_every_function_is_in_the_image(cluster: Cluster, namespace: str) 
     said = await last_words(cluster, namespace, FUNCTIONS_IMAGE, script)
     assert len(said.splitlines()) == len(FUNCTIONS)
     assert all(": not set; " in line for line in said.splitlines()), said
+
+
+async def test_what_browsers_are_sent_is_in_the_image(cluster: Cluster, namespace: str) -> None:
+    """htmx and the trace viewer, and not the packages that they come in."""
+    code = "from functions.monitor.dashboard import render, viewer; print(len(viewer.files()), *render.STATIC)"
+    script = f'python -c "{code}"; for it in django django_htmx.http playwright; do python -c "import $it"; done'
+    found, *missing = (await last_words(cluster, namespace, FUNCTIONS_IMAGE, script)).splitlines()
+    assert re.fullmatch(r"[1-9]\d+ .*htmx\.js", found)
+    assert sum("ModuleNotFoundError" in line for line in missing) == 3
 
 
 async def test_migrations_run_in_the_image(cluster: Cluster, namespace: str) -> None:

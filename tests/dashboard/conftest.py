@@ -21,6 +21,7 @@ from local.system import LocalSystem
 
 SCREENSHOTS = Path(__file__).parents[2] / ".local" / "screenshots"
 DARK_PREFERENCE = "layout.css.prefers-color-scheme.content-override"
+LATER = {"provider": "openserve", "action": "validation", "run_after": "2990-01-01T00:00:00Z"}
 PHONE = {"width": 390, "height": 844}
 DESK = {"width": 1280, "height": 860}
 Visit = Callable[..., Awaitable[Page]]
@@ -79,7 +80,14 @@ async def visit(system: LocalSystem, browsers: dict[str, Browser]) -> AsyncItera
     contexts: list[BrowserContext] = []
     complaints: list[str] = []
 
-    async def opened(path: str, scheme: str = "light", size: dict[str, int] = DESK, *, known: bool = True) -> Page:
+    async def opened(
+        path: str,
+        scheme: str = "light",
+        size: dict[str, int] = DESK,
+        *,
+        known: bool = True,
+        complaining: bool = False,
+    ) -> Page:
         context = await browsers[scheme].new_context(base_url=system.env["MONITOR_URL"], viewport=size)
         contexts.append(context)
         if known:
@@ -88,7 +96,8 @@ async def visit(system: LocalSystem, browsers: dict[str, Browser]) -> AsyncItera
             )
         page = await context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
+        if not complaining:
+            page.on("console", lambda line: complaints.append(line.text) if line.type in ("error", "warning") else None)
         await page.goto(path)
         return page
 

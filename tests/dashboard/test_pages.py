@@ -17,7 +17,7 @@ from psycopg.types.json import Jsonb
 from demo.api import Api
 from local.system import LocalSystem
 from shared.events import SOURCE, Doorbell, Type
-from tests.dashboard.conftest import PHONE, Visit, keep
+from tests.dashboard.conftest import LATER, PHONE, Visit, keep
 
 HELD = {
     "provider": "metrofiber",
@@ -34,7 +34,6 @@ PIXELS = """image => {
   canvas.getContext("2d").drawImage(image, 0, 0, 640, 360);
   return canvas.toDataURL();
 }"""
-LATER = {"provider": "openserve", "action": "validation", "run_after": "2990-01-01T00:00:00Z"}
 MANY = """
 INSERT INTO jobs (content_digest, external_job_id, provider, action, parameters, priority, max_retries, traceparent,
     created_by, state, run_after, claimed_at, finished_at, reported_at, error)
@@ -203,29 +202,6 @@ async def test_a_dead_letter_is_replayed(visit: Visit, api: Api, database: psyco
     await expect(page.get_by_text("by admin")).to_be_visible()
     await keep(page, "dead-letter-replayed")
     await api.cancel(job["id"])
-
-
-async def test_a_page_that_nobody_looks_at_asks_nothing(visit: Visit) -> None:
-    """It asks every 5 s while it is seen; hidden, or told to stop, never, so that the function goes to sleep."""
-    page = await visit("/ui/", known=True)
-    await page.clock.install()
-    await page.reload()
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    async with page.expect_response("**/ui/"):
-        await page.clock.run_for(5_000)
-    for hide, show in (
-        ("Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true})",
-         "Object.defineProperty(document, 'visibilityState', {value: 'visible', configurable: true})"),
-        ("document.getElementById('live').click()", "document.getElementById('live').click()"),
-    ):  # fmt: skip
-        await page.evaluate(hide)
-        asked.clear()
-        await page.clock.run_for(120_000)
-        assert asked == []
-        await page.evaluate(show)
-        async with page.expect_response("**/ui/"):
-            await page.clock.run_for(5_000)
 
 
 async def test_everything_is_reached_by_keyboard(visit: Visit, api: Api) -> None:

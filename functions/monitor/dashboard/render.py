@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from datetime import UTC, datetime
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 HERE = Path(__file__).parent
-STATIC = {path.name: path.read_bytes() for path in (HERE / "static").iterdir()}
+# Of htmx's package nothing is imported, and the image holds nothing else of it.
+HTMX = files("django_htmx") / "static/django_htmx/htmx-4.min.js"
+STATIC = {path.name: path.read_bytes() for path in (HERE / "static").iterdir()} | {"htmx.js": HTMX.read_bytes()}
 KINDS = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 VERSION = hashlib.sha256(b"\0".join(STATIC[name] for name in sorted(STATIC))).hexdigest()[:12]
 HEADERS = {

@@ -1,65 +1,26 @@
-// Asks for this page again while somebody looks at it, and shows what has changed. A page that is closed or hidden asks
-// nothing, so that the function goes to sleep.
+// What htmx cannot know: that a page is asked for again only while somebody looks at it, so that the function goes to
+// sleep, which text is marked, and what a running browser shows.
 "use strict";
 
-const EVERY = 5000;
 const PICTURE_EVERY = 1000;
 const live = document.getElementById("live");
-const parts = document.querySelectorAll("[data-live]");
-let busy = false;
-
-function inUse(part) {
-  const focused = document.activeElement;
-  const chosen = [...part.querySelectorAll("option")].some((it) => it.selected !== it.defaultSelected);
-  const marked = document.getSelection();
-  return chosen || part.querySelector("details[open]") || (part.contains(focused) && focused.matches("input, select")) ||
-    (marked.toString() && part.contains(marked.anchorNode));
-}
-
-function show(part, fresh) {
-  const focused = part.contains(document.activeElement) ? document.activeElement : null;
-  const twins = (root) => [...root.querySelectorAll("a, button, summary, [tabindex]")];
-  const place = focused ? twins(part).indexOf(focused) : -1;
-  part.replaceChildren(...fresh.childNodes);
-  if (fresh.dataset.picture) part.dataset.picture = fresh.dataset.picture;
-  else delete part.dataset.picture;
-  if (place >= 0) twins(part)[place]?.focus({ preventScroll: true });
-}
-
 const looking = () => document.visibilityState === "visible" && live.getAttribute("aria-pressed") === "true";
 
-async function refresh() {
-  if (busy || !looking()) return;
-  busy = true;
-  try {
-    const answer = await fetch(location.href, { headers: { Accept: "text/html" } });
-    if (answer.redirected) location.reload(); // the session has ended
-    if (!answer.ok) throw new Error(answer.status);
-    const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-    for (const part of document.querySelectorAll("[data-live]")) {
-      const fresh = page.getElementById(part.id);
-      // The same browser goes on being shown.
-      const same = fresh?.dataset.picture && fresh.dataset.picture === part.dataset.picture;
-      if (fresh && !same && fresh.innerHTML !== part.innerHTML && !inUse(part)) show(part, fresh);
-    }
-    live.textContent = "Live";
-  } catch {
-    live.textContent = "No answer";
-  } finally {
-    busy = false;
-  }
+// Text that somebody marks stays as it is until it is copied.
+function marked(place) {
+  const { anchorNode, focusNode, isCollapsed } = document.getSelection();
+  return !isCollapsed && [anchorNode, focusNode].some((it) => it.nodeType === Node.TEXT_NODE && it.parentNode === place);
 }
 
 // The newest picture of the browser takes the place of the one before once it is there.
 async function picture() {
-  const part = document.querySelector("[data-picture]");
-  const path = part?.dataset.picture;
-  if (path && looking()) {
+  const figure = document.querySelector("[data-picture]");
+  if (figure && looking()) {
     const image = new Image();
     image.alt = "What the browser shows";
-    image.src = `${path}?at=${Date.now()}`;
+    image.src = `${figure.dataset.picture}?at=${Date.now()}`;
     const there = await image.decode().then(() => true, () => false);
-    if (part.dataset.picture === path) renew(part.querySelector("figure"), there && image);
+    renew(figure, there && image);
   }
   setTimeout(picture, PICTURE_EVERY);
 }
@@ -74,14 +35,15 @@ function renew(figure, image) {
   caption.textContent = seconds > 3 ? `${seconds} s ago` : "Now";
 }
 
-if (live && parts.length) {
-  live.hidden = false;
-  live.addEventListener("click", () => {
-    const on = live.getAttribute("aria-pressed") !== "true";
-    live.setAttribute("aria-pressed", on);
-    if (on) refresh();
+if (live) {
+  htmx.registerExtension("marked", { htmx_before_morph_node: (place) => !marked(place) });
+  // Before htmx, which asks at once when the button is pressed.
+  live.addEventListener("click", () => live.setAttribute("aria-pressed", !looking()), { capture: true });
+  live.addEventListener("htmx:config:request", (event) => looking() || event.preventDefault());
+  live.addEventListener("htmx:finally:request", ({ detail: { ctx } }) => {
+    if (ctx.response?.raw.redirected) location.reload(); // the session has ended
+    live.textContent = ctx.status === "swapped" && ctx.response.raw.ok ? "Live" : "No answer";
   });
-  document.addEventListener("visibilitychange", refresh);
-  setInterval(refresh, EVERY);
+  live.hidden = false;
   picture();
 }
