@@ -112,12 +112,17 @@ class Screen:
                 assert self._read(), f"the end, and no {text}: {self.seen}"
                 await asyncio.sleep(0.01)
 
+    async def ended(self, within: float = 60) -> int:
+        """The exit code; all is read that comes until then: who writes to a full terminal waits."""
+        await eventually(lambda: not self._read(), within=within)
+        return await self.process.wait()
+
     async def to_the_end(self, kept_as: str, within: float = 60) -> int:
         """The exit code. All that was shown is kept in `.local/captures`, as the terminal got it."""
-        await eventually(lambda: not self._read(), within=within)
+        code = await self.ended(within)
         CAPTURES.mkdir(parents=True, exist_ok=True)
         (CAPTURES / f"{kept_as}.txt").write_bytes(self.seen.encode())
-        return await self.process.wait()
+        return code
 
     def _read(self) -> bool:
         """Whether more may come."""

@@ -192,7 +192,7 @@ async def test_a_terminal_shows_what_a_job_is_doing(shell: Shell, stage: Stage) 
         await screen.until("runs")
         await screen.until("attempt 1 of 4")
         screen.process.send_signal(signal.SIGINT)
-        assert await screen.process.wait() == 130
+        assert await screen.ended() == 130
     assert (await stage.job(order["job_id"]))["status"] == "running"
 
 

@@ -252,7 +252,7 @@ async def test_a_breakpoint(visitor: Author) -> None:
         await terminal.until(f"('{visitor.portal}/octotel/code', 'OCT-1')")
         terminal.type("c\n")
         await terminal.until('"status": "completed"', within=60)
-        assert await terminal.process.wait() == 0
+        assert await terminal.ended() == 0
 
 
 async def test_a_login_code_is_typed(visitor: Author) -> None:
@@ -262,7 +262,7 @@ async def test_a_login_code_is_typed(visitor: Author) -> None:
         await terminal.until("login code of OCTOTEL: ", within=60)
         terminal.type(f"{pyotp.TOTP(SEED, interval=PERIOD).now()}\n")
         await terminal.until('"status": "completed"', within=60)
-        assert await terminal.process.wait() == 0
+        assert await terminal.ended() == 0
 
 
 @pytest.mark.timeout(240)
