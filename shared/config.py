@@ -126,7 +126,7 @@ def _signing_key(value: SecretStr) -> SecretStr:
 def _zone(value: object) -> ZoneInfo:
     try:
         return ZoneInfo(str(value))
-    except (ZoneInfoNotFoundError, ValueError):
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # `Africa` is a folder
         raise ValueError("no such time zone; give a name such as Africa/Johannesburg") from None
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from shared.browsers import Browser, BrowserFailed, BrowsersUnavailable, Phase
 from shared.browsers.pool_hours import PoolHours, parse_pool_hours
+from shared.config import ConfigError, WarmPoolSettings, load
 from tests.functions.stage import Stage, open_stage
 from tests.functions.test_figures import figures
 
@@ -186,6 +188,45 @@ def test_hours() -> None:
     at = {text: hours.at(time.fromisoformat(text)) for text in ("07:29", "07:30", "17:59", "18:00", "23:00", "04:59")}
     assert at == {"07:29": 1, "07:30": 5, "17:59": 5, "18:00": 1, "23:00": 0, "04:59": 0}
     assert parse_pool_hours("3") == PoolHours(3)
+
+
+@pytest.mark.parametrize(
+    ("utc", "wanted"),
+    [
+        ("2026-01-05T05:29", 1),
+        ("2026-01-05T05:30", 5),
+        ("2026-01-05T15:59", 5),
+        ("2026-01-05T16:00", 1),
+        ("2026-01-05T20:59", 1),
+        ("2026-01-05T21:00", 0),
+        ("2026-01-06T02:59", 0),
+        ("2026-01-06T03:00", 1),
+    ],
+)
+@pytest.mark.parametrize("seen_from", ["UTC", "America/New_York"])
+def test_hours_are_those_of_their_zone(utc: str, wanted: int, seen_from: str) -> None:
+    """Two hours before UTC's in Johannesburg, wherever a function's clock is; over midnight there."""
+    hours = "1 5@07:30-18:00 0@23:00-05:00"
+    settings = load(WarmPoolSettings, {"BROWSER_WARM_POOL": hours, "BROWSER_WARM_POOL_ZONE": "Africa/Johannesburg"})
+    now = datetime.fromisoformat(utc).replace(tzinfo=UTC).astimezone(ZoneInfo(seen_from))
+    assert settings.wanted_warm(now) == wanted
+
+
+def test_hours_follow_summer_time() -> None:
+    """Half past seven is half past seven, all year; without a zone it is UTC's."""
+    settings = load(WarmPoolSettings, {"BROWSER_WARM_POOL": "1@07:30-18:00", "BROWSER_WARM_POOL_ZONE": "Europe/Berlin"})
+    begin = {month: datetime(2026, month, 1, hour, 30, tzinfo=UTC) for month, hour in ((1, 6), (7, 5))}
+    assert [settings.wanted_warm(time) for time in begin.values()] == [1, 1]
+    assert [settings.wanted_warm(time - timedelta(minutes=1)) for time in begin.values()] == [0, 0]
+    plain = load(WarmPoolSettings, {"BROWSER_WARM_POOL": "1@07:30-18:00"})
+    assert [plain.wanted_warm(datetime(2026, 7, 1, hour, 30, tzinfo=UTC)) for hour in (6, 7)] == [0, 1]
+
+
+@pytest.mark.parametrize("zone", ["Mars/Olympus", "/etc/localtime", "../UTC", "Africa"])
+def test_a_zone_that_is_none_is_named(zone: str) -> None:
+    """At start, with what would be right."""
+    with pytest.raises(ConfigError, match=r"\ABROWSER_WARM_POOL_ZONE: .*Africa/Johannesburg"):
+        load(WarmPoolSettings, {"BROWSER_WARM_POOL_ZONE": zone})
 
 
 @given(st.text(max_size=30))
