@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,7 +28,15 @@ def refusal(answer: httpx.Response, status: int, *fields: str) -> dict[str, str]
 
 @asynccontextmanager
 async def unchanged(stage: Stage) -> AsyncIterator[None]:
-    """Nothing in the database is other afterwards than before."""
+    """Nothing is other afterwards than before: in the database, in Valkey (but what ran out), outside."""
     before = await stage.contents()
+    reserved, seen = await stage.reserved(), stage.outside()
     yield
     assert await stage.contents() == before
+    assert stage.outside() == seen
+    after, now = await stage.reserved(), time.time() * 1000  # Valkey is on this machine
+    assert _left(after, now) == _left(reserved, now)
+
+
+def _left(held: dict[str, tuple[bytes, int]], now: float) -> dict[str, tuple[bytes, int]]:
+    return {key: (value, end) for key, (value, end) in held.items() if end < 0 or end > now}

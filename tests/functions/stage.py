@@ -29,6 +29,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
+from valkey.asyncio import Valkey
 
 from shared import openapi
 from shared.browsers import Browser, BrowserError, BrowserFailed, BrowserSpec, BrowsersUnavailable, Phase
@@ -275,6 +276,18 @@ class Stage:
             for table in await self._tables()
             if table not in ("figures", "observations")
         }
+
+    async def reserved(self) -> dict[str, tuple[bytes, int]]:
+        """What Valkey holds and when it ends (ms), but for counted requests, to compare with another time's."""
+        at = {"host": self.settings["VALKEY_HOST"], "port": int(self.settings["VALKEY_PORT"])}
+        async with Valkey(**at) as valkey:
+            keys = [key async for key in valkey.scan_iter() if not key.startswith(b"rpa:rate:")]
+            found = {key.decode(): (await valkey.dump(key), await valkey.pexpiretime(key)) for key in keys}
+        return {key: (value, end) for key, (value, end) in found.items() if value is not None}
+
+    def outside(self) -> tuple[object, ...]:
+        """What the world has seen of us."""
+        return len(self.worker.offered), len(self.ords.keys), len(self.place.created), sorted(self.place.browsers)
 
     async def _tables(self) -> list[str]:
         rows = await self.rows("SELECT relname FROM pg_stat_user_tables WHERE relname !~ 'yoyo'")

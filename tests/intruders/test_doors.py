@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
@@ -68,6 +68,13 @@ def refusals(written: io.StringIO, status: int) -> int:
     return len([line for line in logged if (line["event"], line.get("status")) == ("refused", status)])
 
 
+def unsaid(written: io.StringIO, tokens: Iterable[str]) -> None:
+    """The log repeats no part of these tokens."""
+    said = written.getvalue()
+    for token in tokens:
+        assert not [part for part in token.split(".") if len(part) > 2 and part in said]
+
+
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer"}, {"Authorization": "Basic YTpi"}], ids=str)
 async def test_no_door_opens_without_a_token(stage: Stage, written: io.StringIO, headers: dict[str, str]) -> None:
     """Whatever is sent, and whichever route: 401."""
@@ -87,9 +94,7 @@ async def test_no_door_opens_for_a_forged_token(stage: Stage, written: io.String
         for door, token in tokens.items():
             await shut(stage, door, scene, {"Authorization": f"Bearer {token}"}, 401)
     assert refusals(written, 401) == len(tokens)
-    said = written.getvalue()
-    for token in tokens.values():
-        assert not [part for part in token.split(".") if len(part) > 2 and part in said]
+    unsaid(written, tokens.values())
 
 
 async def test_but_for_one_thing_forged_tokens_are_good(stage: Stage) -> None:
@@ -102,7 +107,7 @@ async def test_but_for_one_thing_forged_tokens_are_good(stage: Stage) -> None:
         assert answer.is_success, (str(door), answer.text)
 
 
-async def test_tokens_of_people_and_workers_are_not_exchanged(stage: Stage) -> None:
+async def test_tokens_of_people_and_workers_are_not_exchanged(stage: Stage, written: io.StringIO) -> None:
     """A worker's token is no key to the API, an administrator's none to a job."""
     scene = await set_scene(stage)
     tokens = {True: scene.order["token"], False: keyring().issue("admin", list(Scope), HOUR)}
@@ -110,18 +115,23 @@ async def test_tokens_of_people_and_workers_are_not_exchanged(stage: Stage) -> N
         for door in doors(stage):
             token = tokens[good(door, scene).scope is not None]
             await shut(stage, door, scene, {"Authorization": f"Bearer {token}"}, 401)
+    assert refusals(written, 401) == len(doors(stage))
+    unsaid(written, tokens.values())
 
 
-async def test_every_door_wants_its_scope(stage: Stage) -> None:
+async def test_every_door_wants_its_scope(stage: Stage, written: io.StringIO) -> None:
     """All other scopes together do not do; admin does."""
     scene = await set_scene(stage)
     guarded = [(door, scope) for door in doors(stage) if (scope := good(door, scene).scope)]
+    tokens: list[str] = []
     async with unchanged(stage):
         for door, scope in guarded:
             others = [other for other in Scope if other not in (scope, Scope.ADMIN)]
-            headers = {"Authorization": f"Bearer {keyring().issue('p', others, HOUR)}"}
-            problem = await shut(stage, door, scene, headers, 403)
+            tokens.append(keyring().issue("p", others, HOUR))
+            problem = await shut(stage, door, scene, {"Authorization": f"Bearer {tokens[-1]}"}, 403)
             assert not problem or (problem["code"] == "insufficient_scope" and scope in problem["detail"])
+    assert refusals(written, 403) == len(tokens)
+    unsaid(written, tokens)
     for door, _ in guarded:
         await stage.reset()
         scene = await set_scene(stage)
@@ -149,44 +159,52 @@ async def others(stage: Stage, scene: Scene) -> dict[str, Mapping[str, Any]]:
     }
 
 
-async def test_a_workers_token_is_good_for_its_own_attempt_alone(stage: Stage) -> None:
+async def test_a_workers_token_is_good_for_its_own_attempt_alone(stage: Stage, written: io.StringIO) -> None:
     """Heartbeat and completion name the attempt: another's token is 403, whoever's it is."""
     scene = await set_scene(stage)
     attempts = await others(stage, scene)
     del attempts["of another provider"]  # which names the very attempt: see the test after this
     named = [door for door in doors(stage) if "job_id" in good(door, scene).options.get("json", {})]
     assert {door.path for door in named} == {"/callbacks/heartbeat", "/callbacks/job-complete"}
+    tokens = [stage.worker_token(a["job_id"], a["attempt"], a["provider"]) for a in attempts.values()]
     async with unchanged(stage):
-        for attempt in attempts.values():
-            token = stage.worker_token(attempt["job_id"], attempt["attempt"], attempt["provider"])
+        for token in tokens:
             for door in named:
                 problem = await shut(stage, door, scene, {"Authorization": f"Bearer {token}"}, 403)
                 assert problem["code"] == "wrong_attempt"
+    assert refusals(written, 403) == len(tokens) * len(named)
+    unsaid(written, tokens)
 
 
-async def test_a_token_of_an_attempt_that_does_not_run_does_nothing(stage: Stage) -> None:
+async def test_a_token_of_an_attempt_that_does_not_run_does_nothing(stage: Stage, written: io.StringIO) -> None:
     """Reporting for its own attempt, asking for its own code: 409, for that attempt is over, or never was."""
     scene = await set_scene(stage)
     attempts = await others(stage, scene)
     del attempts["of another job"]
     guarded = [door for door in doors(stage) if good(door, scene).scope is None]
+    tokens: list[str] = []
     async with unchanged(stage):
         for attempt in attempts.values():
-            token = stage.worker_token(attempt["job_id"], attempt["attempt"], attempt["provider"])
+            tokens.append(stage.worker_token(attempt["job_id"], attempt["attempt"], attempt["provider"]))
             own = Scene({**scene.order, **attempt}, scene.pending, scene.failed, scene.letter)
             for door in guarded:
-                await shut(stage, door, own, {"Authorization": f"Bearer {token}"}, 409)
+                await shut(stage, door, own, {"Authorization": f"Bearer {tokens[-1]}"}, 409)
+    assert refusals(written, 409) == len(tokens) * len(guarded)
+    unsaid(written, tokens)
 
 
-async def test_a_token_of_another_provider_gets_no_code(stage: Stage) -> None:
+async def test_a_token_of_another_provider_gets_no_code(stage: Stage, written: io.StringIO) -> None:
     """403, and no time step is used up."""
     scene = await set_scene(stage)
     door = Door("issue_totp", "POST", "/totp/{provider}")
+    names = ("evotel", "metrofiber", "nobody")
+    tokens = [stage.worker_token(scene.order["job_id"], 1, provider) for provider in names]
     async with unchanged(stage):
-        for provider in ("evotel", "metrofiber", "nobody"):
-            token = stage.worker_token(scene.order["job_id"], 1, provider)
+        for token in tokens:
             problem = await shut(stage, door, scene, {"Authorization": f"Bearer {token}"}, 403)
             assert problem["code"] == "wrong_provider"
+    assert refusals(written, 403) == len(tokens)
+    unsaid(written, tokens)
 
 
 async def test_evidence_goes_to_the_tokens_own_attempt(stage: Stage) -> None:

@@ -61,11 +61,6 @@ async def jobs_that_wait(stage: Stage) -> list[int]:
     return [*orders, cancelled["id"], undispatched["id"], later["id"], full["id"]]
 
 
-async def outside(stage: Stage) -> tuple[object, ...]:
-    """What the world has seen of us."""
-    return len(stage.worker.offered), len(stage.ords.keys), len(stage.place.created), sorted(stage.place.browsers)
-
-
 @pytest.fixture
 async def waiting(stage: Stage) -> list[int]:
     """The jobs that any event finds."""
@@ -96,12 +91,12 @@ async def test_no_event_does_anything_but_look(
 ) -> None:
     """Any event for any job in any state, where nothing is due: done, refused or put off, and nothing is other."""
     await stage.execute("DELETE FROM dead_letters")
-    seen, before = await outside(stage), await stage.contents()
+    seen, before = stage.outside(), await stage.contents()
     job_id = waiting[job] if isinstance(job, int) and 0 <= job < len(waiting) else job
     answer = await post(stage, function, type=kind, data={"job_id": job_id, "attempt": attempt, **more}, **extensions)
     assert answer.status_code in (204, 422, 503), answer.text
     await stage.execute("DELETE FROM dead_letters")
-    assert (await outside(stage), await stage.contents()) == (seen, before)
+    assert (stage.outside(), await stage.contents()) == (seen, before)
 
 
 async def test_a_flood_does_what_is_due_once(stage: Stage) -> None:
@@ -230,13 +225,13 @@ async def test_a_forged_dead_letter_does_nothing_when_replayed(stage: Stage) -> 
             assert answer.status_code == 204
     letters = await stage.rows("SELECT event FROM dead_letters")
     assert len(letters) == 21
-    seen, before = await outside(stage), await stage.contents()
+    seen, before = stage.outside(), await stage.contents()
     for letter in letters:
         for function in EVENTS:
             await post(stage, function, **letter["event"]["attributes"], data=letter["event"]["data"])
     after = await stage.contents()
     del before["dead_letters"], after["dead_letters"]
-    assert (await outside(stage), after) == (seen, before)
+    assert (stage.outside(), after) == (seen, before)
 
 
 # Ticks

