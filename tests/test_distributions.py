@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -18,6 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.docs.documents import commands, sentence
+from tests.docs.test_commands import bash
+from tests.functions.stage import Stage
+from tests.plugin.conftest import door, one_stage, shell, stage
+from tests.plugin.terminal import Shell
+
+__all__ = ["door", "one_stage", "shell", "stage"]
 
 ROOT = Path(__file__).parents[1]
 BACKEND = "setuptools>=77"
@@ -72,15 +81,19 @@ def test_dependencies_are_those_of_the_project() -> None:
         assert f'\n__version__ = "{root["project"]["version"]}"\n' in (ROOT / package / "__init__.py").read_text()
 
 
+def from_the_index(requirement: str, folder: Path) -> Path:
+    """A folder that has a distribution and what it asks for."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder)]
+    done = subprocess.run([*pip, requirement], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"{requirement} is out of reach: {done.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
 @pytest.fixture(scope="module")
 def backend(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The build backend, from the package index."""
-    folder = tmp_path_factory.mktemp("backend")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target", str(folder)]
-    done = subprocess.run([*pip, BACKEND], capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"{BACKEND} is out of reach: {done.stderr.strip().splitlines()[-1]}")
-    return folder
+    return from_the_index(BACKEND, tmp_path_factory.mktemp("backend"))
 
 
 def build(backend: Path, source: Path, kind: str, target: Path) -> Path:
@@ -93,10 +106,14 @@ def build(backend: Path, source: Path, kind: str, target: Path) -> Path:
     return target / done.stdout.splitlines()[-1]
 
 
+def copied(package: str, target: Path) -> Path:
+    """The sources of a package, as they are in a fresh checkout."""
+    return shutil.copytree(ROOT / package, target, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+
+
 def build_both(backend: Path, package: str, folder: Path) -> tuple[Path, list[str]]:
     """The wheel that is built from the sdist, and what the wheel holds."""
-    copy = folder / "source"
-    shutil.copytree(ROOT / package, copy, ignore=shutil.ignore_patterns("__pycache__", "build", "*.egg-info"))
+    copy = copied(package, folder / "source")
     with tarfile.open(build(backend, copy, "sdist", folder / "dist")) as archive:
         archive.extractall(folder / "unpacked", filter="data")
     (unpacked,) = (folder / "unpacked").iterdir()
@@ -177,3 +194,72 @@ def test_spans_and_login_codes_are_extras(backend: Path, tmp_path: Path) -> None
     assert done.returncode == 1
     assert "pip install 'rpa-worker[local]'" in json.loads(done.stdout)["failure"]["message"]
     assert "opentelemetry is not installed" in done.stderr
+
+
+async def test_the_plugin_runs_alone(backend: Path, shell: Shell, stage: Stage, tmp_path: Path) -> None:
+    """In an environment of the wheel and what it asks for, it says what it is, and lists what a system has."""
+    wheel, _ = build_both(backend, "kn_rpa", tmp_path)
+    python = environment_with(wheel, [], tmp_path / "venv")
+    settings = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], **shell.environment}
+
+    def said(*words: str) -> str:
+        command = [python, "-I", "-m", "kn_rpa", *words]
+        done = subprocess.run(command, env=settings, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    job = await stage.submit()
+    assert said("--help").startswith("Usage: kn-rpa [OPTIONS] COMMAND [ARGS]...")
+    listed = await asyncio.to_thread(said, "job", "list", "--no-headers")
+    assert listed.split()[:3] == [str(job["id"]), job["provider"], job["action"]]
+    assert json.loads(await asyncio.to_thread(said, "job", "list", "-o", "json"))["items"][0]["id"] == job["id"]
+
+
+@pytest.mark.timeout(400)
+def test_the_plugin_is_installed_as_shown(tmp_path: Path) -> None:
+    """Its command is then on the PATH, and needs nothing of this folder."""
+    pipx = from_the_index("pipx", tmp_path / "pipx")
+    copied("kn_rpa", tmp_path / "kn_rpa")
+    places = {"PIPX_HOME": str(tmp_path / "home"), "PIPX_BIN_DIR": str(tmp_path / "bin")}
+    path = f"{pipx / 'bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, **places, "PATH": path, "PYTHONPATH": str(pipx), "PIP_NO_COMPILE": "1"}
+    bash(commands("docs/reference/kn-rpa.md", "pipx install"), tmp_path, **environment)
+    said = subprocess.run(
+        [tmp_path / "bin" / "kn-rpa", "--version"], env={}, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == f"kn-rpa, version {project('pyproject.toml')['project']['version']}\n"
+
+
+@pytest.mark.timeout(400)
+def test_the_library_is_installed_as_shown(tmp_path: Path) -> None:
+    """In a new environment there is its command; a browser for it comes from Playwright."""
+    copied("rpa_worker", tmp_path / "rpa_worker")
+    from_the_index("pip", tmp_path / "reached")
+    venv.create(tmp_path / "venv", with_pip=True)
+    environment = {**os.environ, "PATH": f"{tmp_path / 'venv' / 'bin'}:{os.environ['PATH']}", "PIP_NO_COMPILE": "1"}
+    bash(sentence("README.md", "pip install"), tmp_path, **environment)
+    bash(sentence("docs/tutorial.md", "pip install"), tmp_path, **environment)
+    said = bash(sentence("examples/library_worker/README.md", "rpa-worker run --help"), tmp_path, **environment)
+    assert "--env-file" in said
+    said = bash(f"{sentence('docs/tutorial.md', 'playwright install')} --dry-run", tmp_path, **environment)
+    assert "chrom" in said.lower()  # the download itself is a browser's
+
+
+@pytest.mark.timeout(400)
+def test_locks_are_renewed_as_shown(tmp_path: Path) -> None:
+    """Where the projects ask for nothing new, that changes no version."""
+    uv = from_the_index("uv", tmp_path / "uv")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
+    environment = {**os.environ, "PATH": f"{uv / 'bin'}:{os.environ['PATH']}"}
+    reached = subprocess.run([uv / "bin" / "uv", "pip", "compile", "-"], input="six", env=environment, text=True)
+    if reached.returncode:
+        pytest.skip("uv reaches no package index")
+    bash(commands("CONTRIBUTING.md", "uv pip compile"), tmp_path, **environment)
+    for file in ("functions.txt", "demo.txt", "dev.txt"):
+        assert locked(tmp_path / "requirements" / file) == locked(ROOT / "requirements" / file)
+
+
+def locked(file: Path) -> set[str]:
+    """Names and versions of a lock; hashes are of whatever its index has by now."""
+    return set(re.findall(r"^[\w.-]+==\S+", file.read_text(), re.MULTILINE))

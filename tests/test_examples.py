@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
-import runpy
 import shlex
+import shutil
+import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping
@@ -21,12 +24,14 @@ from playwright._impl._driver import compute_driver_executable
 from starlette.responses import JSONResponse
 
 from demo.api import TERMINAL, Api
+from demo.portal import Portal
 from local.process import free_port
 from local.system import LocalSystem
 from shared.providers import Provider
 from tests.counterparts import Client, OrchestratorStandIn
 from tests.docs.documents import commands
-from tests.serving import eventually
+from tests.docs.test_commands import bash
+from tests.serving import eventually, serving
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -198,10 +203,47 @@ def test_the_manifests_fit(example: str) -> None:
     assert [path for line in copied for path in line.split() if not (context / path).exists()] == []
 
 
+async def test_the_librarys_action_is_tried(tmp_path: Path) -> None:
+    """As its README shows, to its result."""
+    login = {"OCTOTEL_USERNAME": "octo", "OCTOTEL_PASSWORD": "octo-password"}
+    seed = {"OCTOTEL_TOTP_SECRET": "JBSWY3DPEHPK3PXPJBSWY3DPEHPK3PXP"}
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    async with serving(Portal({**login, **seed}).app) as url:
+        known = {**login, **seed, "OCTOTEL_URL": f"{url}/octotel"}
+        (tmp_path / "octotel.env").write_text("".join(f"{name}={value}\n" for name, value in known.items()))
+        script = commands("examples/library_worker/README.md", "rpa-worker run")
+        path = f"{ROOT / 'bin'}:{os.environ['PATH']}"
+        report = json.loads(await asyncio.to_thread(bash, script, tmp_path, PATH=path))
+    assert report["status"] == "completed"
+    assert report["result"]["reference"].startswith("OCT-")
+
+
+@pytest.mark.skipif(shutil.which("npm") is None, reason="there is no npm")
+async def test_the_plain_worker_is_started(tmp_path: Path) -> None:
+    """As its README shows, with what npm brings; then it waits for orders."""
+    folder = tmp_path / "examples" / "plain_http_worker"
+    shutil.copytree(EXAMPLES / "plain_http_worker", folder)
+    script, port = commands("examples/plain_http_worker/README.md", "cd examples"), free_port()
+    assert "PORT=8080 " in script
+    reached = await asyncio.to_thread(
+        subprocess.run, ["npm", "view", "playwright-core"], capture_output=True, cwd=folder
+    )
+    if reached.returncode:
+        pytest.skip("npm reaches no registry")
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euc", script.replace("PORT=8080", f"PORT={port}"), cwd=tmp_path, start_new_session=True,
+        env={**os.environ, "HOST": "127.0.0.1"},
+    )  # fmt: skip
+    try:
+        await available(port)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        await process.wait()
+
+
 def test_the_librarys_readme_fits() -> None:
-    """The action that is tried is there; image and Secret are those of the manifests."""
-    words = shlex.split(commands("examples/library_worker/README.md", "rpa-worker run"))
-    assert runpy.run_path(str(ROOT / words[2]))["worker"]._find(*words[3:5])
+    """Image and Secret are those of the manifests; tests/cluster applies them."""
     build, secret, apply = map(shlex.split, commands("examples/library_worker/README.md", "docker build").splitlines())
     assert (ROOT / build[3]).is_file()
     manifests = (ROOT / apply[-1]).read_text()
@@ -210,7 +252,7 @@ def test_the_librarys_readme_fits() -> None:
 
 
 def test_the_plain_readme_fits() -> None:
-    """What is installed and started is there."""
+    """What is installed and started is there, and reads these settings."""
     install, start = commands("examples/plain_http_worker/README.md", "cd examples").splitlines()
     folder = ROOT / shlex.split(install)[1]
     assert (folder / "package.json").is_file()

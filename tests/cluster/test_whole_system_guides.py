@@ -13,7 +13,7 @@ import pytest
 
 from tests.cluster.knative import NAMESPACE, ROOT, System
 from tests.cluster.test_whole_system_doctor import all_well, shell
-from tests.docs.documents import commands
+from tests.docs.documents import commands, sentence
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -79,6 +79,24 @@ async def test_settings_are_read_at_once(system: System) -> None:
     await all_well()
 
 
-async def test_one_can_look_by_hand(system: System) -> None:  # noqa: ARG001
-    """The commands that a guide begins with are answered."""
+async def test_one_can_look_by_hand(system: System, checkout: Path) -> None:  # noqa: ARG001
+    """The commands that a guide begins with are answered, the migration's log while its Job is kept."""
+    await do(commands("docs/how-to/roll-out.md", "kubectl delete job migrate"), checkout)
+    await do(f"kubectl wait -n {NAMESPACE} --for=condition=Complete job/migrate --timeout=300s")
     await do(commands("docs/how-to/troubleshoot.md", "kn service list"))
+    await do(sentence("docs/how-to/troubleshoot.md", "kubectl annotate sinkbinding"))
+    await all_well()
+
+
+async def test_an_examples_worker_is_applied(system: System, tmp_path: Path) -> None:  # noqa: ARG001
+    """Its Secret and its Deployment; the image is one's own to build."""
+    build, _, script = commands("examples/library_worker/README.md", "docker build").partition("\n")
+    assert build.startswith("docker build ")
+    (tmp_path / "octotel.env").write_text("OCTOTEL_URL=http://portal.example/\n")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    made = "secret/octotel-login deployment/octotel-worker service/octotel-worker"
+    try:
+        await do(script, tmp_path)
+        await do(f"kubectl get -n {NAMESPACE} {made}")
+    finally:
+        await do(f"kubectl delete -n {NAMESPACE} --ignore-not-found {made}")

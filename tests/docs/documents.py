@@ -20,7 +20,7 @@ NO_SLUG = re.compile(r"[^\w\- ]")
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block: its document, language, what stands behind that, and text."""
+    """A block of code: its document, language (none where it is only indented), what stands behind that, and text."""
 
     document: str
     language: str
@@ -96,13 +96,14 @@ def code(cell: str) -> list[str]:
 
 
 def story(document: str) -> list[Block]:
-    """The fenced blocks of a document in their order; calling for it in a test says that the test does all of them."""
-    fences = [(token.info.partition(" "), token.content) for token in tokens(document) if token.type == "fence"]
-    return [Block(document, language, remark, text) for (language, _, remark), text in fences]
+    """The blocks of a document in their order; calling for it in a test says that the test does all of them."""
+    found = [it for it in tokens(document) if it.type in ("fence", "code_block")]
+    parts = [(it.info.partition(" "), it.content) for it in found]
+    return [Block(document, language, remark, text) for (language, _, remark), text in parts]
 
 
 def blocks(*languages: str) -> list[Block]:
-    """The fenced blocks of all documents, or those in these languages."""
+    """The blocks of all documents, or those in these languages."""
     found = [it for document in documents() for it in story(document)]
     return [it for it in found if not languages or it.language in languages]
 
@@ -113,4 +114,10 @@ def commands(document: str, begins: str) -> str:
     Called with texts, in the test itself: tests/docs/test_commands.py looks for the blocks that no test calls for.
     """
     (found,) = [it.text for it in blocks("sh") if it.document == document and it.text.startswith(begins)]
+    return found
+
+
+def sentence(document: str, begins: str) -> str:
+    """The one command that a document's text names and that begins so, for a test that tries it; as `commands`."""
+    (found,) = {name for name in names(document) if name.startswith(begins)}
     return found

