@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from tests.docs.documents import ROOT, anchors, documents, links, names, tokens
+from tests.docs.documents import ROOT, anchors, documents, links, names, table, tokens
 
 EXAMPLES = ("NNNN", "NAME", "mine", "*", "{")
 """What stands for a name that readers choose."""
@@ -67,6 +67,17 @@ def test_every_page_is_in_the_index() -> None:
     pages = {document for document in documents() if document.startswith("docs/")} - {"docs/README.md"}
     assert pages <= index
     assert "docs/README.md" in links("README.md")
+
+
+def test_an_operator_finds_every_guide() -> None:
+    """From one page, and what goes wrong with an installation among the guides."""
+    guides = {f"how-to/{path.name}" for path in (ROOT / "docs" / "how-to").iterdir()}
+    assert guides <= set(links("docs/operations.md"))
+    whys = {why.partition(";")[0] for _, why, _ in table("docs/how-to/troubleshoot.md", "seen")}
+    assert whys > {
+        "a Secret is missing", "Valkey is away", "a right is missing", "the functions' image is missing",
+        "the browsers' image is missing", "functions have no `K_SINK`",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("document", documents())

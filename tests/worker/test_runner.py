@@ -243,11 +243,19 @@ async def _display() -> AsyncIterator[str]:
         await server.wait()
 
 
-async def test_a_breakpoint(visitor: Author) -> None:
-    """Stops the action at the terminal, as long as its author looks around; then it goes on."""
+@pytest.mark.parametrize("seen", [True, False], ids=["seen", "headless"])
+async def test_a_breakpoint(visitor: Author, seen: bool) -> None:
+    """Stops the action at the terminal, its browser in sight, as long as its author looks around; then it goes on."""
     visitor.write(WORKER.replace("    job.phase", "    here = page.url\n    breakpoint()\n    job.phase"))
-    async with _terminal(visitor, *RUN, "-p", "circuit=OCT-1") as terminal:
+    async with contextlib.AsyncExitStack() as stack:
+        if seen:
+            visitor.settings["DISPLAY"] = await stack.enter_async_context(_display())
+        words = (*(SEEN if seen else RUN), "-p", "circuit=OCT-1")
+        terminal = await stack.enter_async_context(_terminal(visitor, *words))
         await terminal.until("(Pdb) ", within=60)
+        browsers = [line for line in _commands(terminal.process.pid) if "firefox" in line and "-profile" in line]
+        assert browsers
+        assert seen == all("headless" not in line for line in browsers)
         terminal.type("p here, job.parameters['circuit']\n")
         await terminal.until(f"('{visitor.portal}/octotel/code', 'OCT-1')")
         terminal.type("c\n")
