@@ -27,6 +27,8 @@ PAUSE = 1.0
 UNUSED_JOBS = 6000
 LATE = 10.0
 """Seconds that a code may come after a failover, for the turns that workers wait for on a busy machine."""
+SOON = 5.0 + PAUSE + MAX_WAIT
+"""Seconds in which at least one comes: a primary that hangs holds a request up, then there is a pause, and a turn."""
 
 
 @asynccontextmanager
