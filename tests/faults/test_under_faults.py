@@ -30,7 +30,7 @@ def state(caplog: pytest.LogCaptureFixture) -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(600)
 async def test_five_hundred_jobs_under_every_fault(state: Path) -> None:
     """Each ends once and is reported once, though functions were killed before and after all of their statements."""
     outcome = await run(Order(SEED, jobs=500), state)
