@@ -8,7 +8,7 @@ import json
 import os
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ API_STARTS_SECONDS = 30.0
 PROBLEM = re.compile(r"\n(?=Error|error|resource mapping|unable)")
 NO_WEBHOOK = re.compile(r"failed calling webhook|conversion webhook for")
 MISSING_RIGHT = re.compile(r"may not|forbidden", re.IGNORECASE)
+TOKEN_ENDED = "the Kubernetes API does not take our token"
 STARTING_API = re.compile(r"browsers misconfigured|the Kubernetes API|may not|forbidden", re.IGNORECASE)
 
 
@@ -43,6 +44,8 @@ class System:
     logs: Path
     away: float = 0.0
     """When the API server was killed."""
+    killed: set[str] = field(default_factory=set)
+    """Pods that were deleted while their processes went on for a moment."""
 
     async def submit(self, provider: str, circuit: str, **more: Any) -> int:
         """Submit a validation; the job's id."""
@@ -174,25 +177,25 @@ async def no_browser_left(*, within: float = 60) -> None:
     await until(gone, within=within)
 
 
-def errors(logs: Path, away: float) -> list[str]:
-    """Lines that functions logged as errors, that Python printed as they broke, and that speak of a missing right.
-
-    An API server that has just started knows neither tokens nor rights, and says so for a moment.
-    """
-    lines = [
-        (file.name, line)
-        for file in sorted(logs.glob("*.log"))
+def errors(system: System) -> list[str]:
+    """Lines that functions logged as errors, that Python printed as they broke, and that speak of a missing right."""
+    return [
+        f"{file.name}: {line}"
+        for file in sorted(system.logs.glob("*.log"))
         for line in file.read_text(errors="replace").splitlines()
+        if _wrong(line, system.away, killed=file.stem in system.killed)
     ]
-    return [f"{name}: {line}" for name, line in lines if _wrong(line, away)]
 
 
-def _wrong(line: str, away: float) -> bool:
+def _wrong(line: str, away: float, *, killed: bool) -> bool:
+    """An API server that starts knows neither tokens nor rights for a moment; a token ends with its pod."""
     try:
         entry = json.loads(line)
         since = datetime.fromisoformat(entry["time"]).timestamp() - away
     except (ValueError, TypeError, KeyError):  # not by our logger
         return "Traceback" in line or bool(MISSING_RIGHT.search(line))
     if 0 < since < API_STARTS_SECONDS and STARTING_API.search(line):
+        return False
+    if killed and TOKEN_ENDED in line:
         return False
     return entry["level"] == "ERROR" or bool(MISSING_RIGHT.search(line))
