@@ -8,7 +8,7 @@ import os
 import pty
 import re
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -80,20 +80,27 @@ class Shell:
     @asynccontextmanager
     async def on_a_terminal(self, *words: str) -> AsyncIterator[Screen]:
         """A command while it runs on a terminal of 120 columns."""
-        ours, theirs = pty.openpty()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "kn_rpa", *words, stdin=theirs, stdout=theirs, stderr=theirs, cwd=self.folder,
-            env=self._everything({"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}), start_new_session=True,
-        )  # fmt: skip
-        os.close(theirs)
-        os.set_blocking(ours, False)
-        try:
-            yield Screen(ours, process)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-            os.close(ours)
+        environment = self._everything({"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"})
+        async with terminal([sys.executable, "-m", "kn_rpa", *words], self.folder, environment) as screen:
+            yield screen
+
+
+@asynccontextmanager
+async def terminal(argv: Sequence[str], folder: Path, environment: Mapping[str, str]) -> AsyncIterator[Screen]:
+    """A command while it runs on a terminal; it is ended with the block."""
+    ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+    process = await asyncio.create_subprocess_exec(
+        *argv, stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=environment, start_new_session=True
+    )
+    os.close(theirs)  # else the end would never be read
+    try:
+        yield Screen(ours, process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+        os.close(ours)
 
 
 @dataclass

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -25,7 +24,7 @@ import pytest
 from demo.portal import Portal
 from rpa_worker.runner.codes import LoginCodes, NoCode
 from tests.engines import needs_chromium
-from tests.plugin.terminal import Screen
+from tests.plugin.terminal import Screen, terminal
 from tests.serving import eventually, serving
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -251,26 +250,26 @@ async def test_a_breakpoint(visitor: Author, seen: bool) -> None:
         if seen:
             visitor.settings["DISPLAY"] = await stack.enter_async_context(_display())
         words = (*(SEEN if seen else RUN), "-p", "circuit=OCT-1")
-        terminal = await stack.enter_async_context(_terminal(visitor, *words))
-        await terminal.until("(Pdb) ", within=60)
-        browsers = [line for line in _commands(terminal.process.pid) if "firefox" in line and "-profile" in line]
+        screen = await stack.enter_async_context(_terminal(visitor, *words))
+        await screen.until("(Pdb) ", within=60)
+        browsers = [line for line in _commands(screen.process.pid) if "firefox" in line and "-profile" in line]
         assert browsers
         assert seen == all("headless" not in line for line in browsers)
-        terminal.type("p here, job.parameters['circuit']\n")
-        await terminal.until(f"('{visitor.portal}/octotel/code', 'OCT-1')")
-        terminal.type("c\n")
-        await terminal.until('"status": "completed"', within=60)
-        assert await terminal.ended() == 0
+        screen.type("p here, job.parameters['circuit']\n")
+        await screen.until(f"('{visitor.portal}/octotel/code', 'OCT-1')")
+        screen.type("c\n")
+        await screen.until('"status": "completed"', within=60)
+        assert await screen.ended() == 0
 
 
 async def test_a_login_code_is_typed(visitor: Author) -> None:
     """Where the environment has no seed."""
     (visitor.folder / "seeds.env").write_text("")
-    async with _terminal(visitor, *RUN, "-p", "circuit=OCT-1") as terminal:
-        await terminal.until("login code of OCTOTEL: ", within=60)
-        terminal.type(f"{pyotp.TOTP(SEED, interval=PERIOD).now()}\n")
-        await terminal.until('"status": "completed"', within=60)
-        assert await terminal.ended() == 0
+    async with _terminal(visitor, *RUN, "-p", "circuit=OCT-1") as screen:
+        await screen.until("login code of OCTOTEL: ", within=60)
+        screen.type(f"{pyotp.TOTP(SEED, interval=PERIOD).now()}\n")
+        await screen.until('"status": "completed"', within=60)
+        assert await screen.ended() == 0
 
 
 @pytest.mark.timeout(240)
@@ -287,22 +286,8 @@ async def test_ctrl_c(visitor: Author) -> None:
     await _interrupted(await visitor.start(*RUN), "waiting", "firefox")
 
 
-@contextlib.asynccontextmanager
-async def _terminal(author: Author, *words: str) -> AsyncIterator[Screen]:
-    ours, theirs = pty.openpty()
-    os.set_blocking(ours, False)
-    process = await asyncio.create_subprocess_exec(
-        *author.command(*words), cwd=author.folder, env={**author.environment, "TERM": "dumb"},
-        stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True,
-    )  # fmt: skip
-    try:
-        yield Screen(ours, process)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-        os.close(theirs)
-        os.close(ours)
+def _terminal(author: Author, *words: str) -> contextlib.AbstractAsyncContextManager[Screen]:
+    return terminal(author.command(*words), author.folder, {**author.environment, "TERM": "dumb"})
 
 
 @pytest.mark.parametrize(
