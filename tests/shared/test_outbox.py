@@ -126,9 +126,9 @@ async def test_a_slow_broker_does_not_keep_a_caller(waiting: Any, module_url: st
 async def test_a_broker_that_hangs_is_not_buried(module_url: str, broker: tuple[Broker, str]) -> None:
     """It is asked so many times at once; what it was not asked to take waits in the outbox."""
     took, url = broker
-    bells = [Doorbell(Type.JOB_SUBMITTED, job_id, 1, TRACE) for job_id in range(1, 201)]
+    bells = [Doorbell(Type.JOB_SUBMITTED, job_id, 1, TRACE) for job_id in range(1, 2 * AT_ONCE + 1)]
     async with publisher(module_url, url) as sender:
-        assert len(await sender.ring(bells)) == 200
+        assert len(await sender.ring(bells)) == 2 * AT_ONCE
         took.stuck = {bell.job_id for bell in bells}
         took.asked = 0
         assert await sender.ring(bells) == []
