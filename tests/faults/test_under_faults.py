@@ -36,8 +36,8 @@ async def test_five_hundred_jobs_under_every_fault(state: Path) -> None:
     outcome = await run(Order(SEED, jobs=500), state)
     show(Console(), outcome)
     assert outcome.violations == []
-    # A statement that only a rare order of events leads to may not come up; a longer run meets it.
-    assert len(outcome.unmet) <= RARE, outcome.unmet
+    # A statement that only a rare order of events leads to may not come up, or not four times; a longer run meets it.
+    assert len({".".join(name.split(".")[1:3]) for name in outcome.unmet}) <= RARE, outcome.unmet
     assert outcome.unexpected == []
     assert outcome.missing == set()
     assert outcome.overdue_seconds > 0  # the auditor's bound on it was put to the test
