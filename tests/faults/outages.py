@@ -143,21 +143,24 @@ class Outages:
 
     def __init__(self, system: FaultySystem, lots: Lots, pause: float) -> None:
         self.counts: Counter[str] = Counter()
+        self._deck = [outage for name, outages in OUTAGES.items() if name in lots.classes for outage in outages]
+        self.left = len(self._deck)
+        """How many have not come to pass yet."""
         self._system = system
         self._lots = lots
         self._pause = pause
 
     async def run(self) -> None:
         """For ever; what is under way when it is stopped is set right again."""
-        deck = [outage for name, outages in OUTAGES.items() if name in self._lots.classes for outage in outages]
         number = 0
-        while deck:
-            self._lots.of("deck", number).shuffle(deck)
-            for name, outage in deck:
+        while self._deck:
+            self._lots.of("deck", number).shuffle(self._deck)
+            for name, outage in self._deck:
                 number += 1
                 draw = self._lots.of("outage", number)
                 await outage(self._system, draw)
                 self.counts[name] += 1
+                self.left = max(self.left - 1, 0)
                 await asyncio.sleep(draw.uniform(0.5, 1.5) * self._pause)
 
 

@@ -114,8 +114,15 @@ async def run(order: Order, state: Path) -> Outcome:
         system.weather.first_lost = order.first_lost
         watch = Watch(system.env["DATABASE_URL"])
         points = Points(system.faults, lots, order.pause / 2)
-        load = Load(system, lots, order.jobs, order.window, lambda: (watch.looks, watch.under_way), lambda: points.left)
         outages = Outages(system, lots, order.pause)
+        load = Load(
+            system,
+            lots,
+            order.jobs,
+            order.window,
+            lambda: (watch.looks, watch.under_way),
+            lambda: points.left or outages.left,
+        )
         async with _meanwhile(watch.run()):
             with _at_ctrl_c(load.enough):
                 await _suffer(load, points, outages, watch)

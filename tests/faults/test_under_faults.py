@@ -17,8 +17,8 @@ from tests.faults.run import Order, run
 
 SLOW_SECONDS = 2.0
 """What a function may take to handle an event, on a busy machine."""
-RARE = 4
-"""Of some 220 faults at statements."""
+RARE = 6
+"""Of some 56 statements."""
 SEED = int(os.environ.get("SEED") or 1)
 
 
@@ -36,7 +36,7 @@ async def test_five_hundred_jobs_under_every_fault(state: Path) -> None:
     outcome = await run(Order(SEED, jobs=500), state)
     show(Console(), outcome)
     assert outcome.violations == []
-    # A statement that only a rare order of events leads to may not come up, or not four times; a longer run meets it.
+    # A statement that only a rare order of events leads to may come up too seldom; a longer run meets it.
     assert len({".".join(name.split(".")[1:3]) for name in outcome.unmet}) <= RARE, outcome.unmet
     assert outcome.unexpected == []
     assert outcome.missing == set()
