@@ -113,7 +113,7 @@ class Worker:
         if key not in self._confirming:
             if not self._is_new(order):
                 return None
-            self._confirming[key] = asyncio.create_task(self._confirm(order, client))
+            self._confirming[key] = asyncio.create_task(self._confirm(key, order, client))
         # An order that comes again meanwhile hears the same.
         return await asyncio.shield(self._confirming[key])
 
@@ -153,7 +153,7 @@ class Worker:
             raise Busy(f"{self.status()['running']} of {self.capacity} attempts are running")
         return True
 
-    async def _confirm(self, order: Order, client: httpx.AsyncClient) -> None:
+    async def _confirm(self, key: tuple[int, int, str], order: Order, client: httpx.AsyncClient) -> None:
         """Accept this attempt if the orchestrator takes its heartbeat, which only the right token gives."""
         try:
             await Orchestrator(client, order, self._patience).heartbeat("", timeout=CONFIRM_SECONDS)
@@ -162,9 +162,8 @@ class Worker:
                 raise NotConfirmed(f"token: refused by {self._callback}") from None
             raise
         finally:
-            del self._confirming[
-                order.job_id, order.attempt, order.token
-            ]  # its place is free for itself: nothing runs in between
+            # Its place is free for itself: nothing runs in between.
+            del self._confirming[key]
         self.accept(order, client)
 
     def _find(self, provider: str, action: str) -> Action:
