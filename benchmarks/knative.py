@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from benchmarks.figures import Comparison, Sample, compare
+from kn_rpa.doctor.expected import FUNCTIONS
 from tests.cluster.knative import BROWSERS, FUNCTION_PODS, NAMESPACE, System, installed
 from tests.cluster.kube import items, kubectl, pods, until
 
@@ -21,9 +22,6 @@ ROUNDS = 3
 ANSWER, WORKER = "until the first answer", "until its worker has it"
 HELLO = "functions-framework's hello world, same image"
 BROWSER = "a browser's pod, started alone"
-FUNCTIONS = (
-    "submit-job", "provision-browser", "dispatch-job", "issue-totp", "callback", "notify", "reap-idle", "monitor",
-)  # fmt: skip
 NEVER = "0 0 1 1 *"
 EACH_MINUTE = "* * * * *"
 WINDOW = "6s"

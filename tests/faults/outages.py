@@ -15,6 +15,7 @@ from random import Random
 import psutil
 import psycopg
 
+from kn_rpa.doctor.expected import FUNCTIONS
 from local.system import NODE
 from tests.faults.drawing import Lots
 from tests.faults.system import FaultySystem
@@ -30,9 +31,6 @@ END $$;
 CREATE OR REPLACE TRIGGER disk_full BEFORE INSERT ON evidence FOR EACH ROW EXECUTE FUNCTION disk_full();
 """
 DISK_FREE = "DROP TRIGGER IF EXISTS disk_full ON evidence"
-FUNCTIONS = (
-    "submit-job", "provision-browser", "dispatch-job", "issue-totp", "callback", "notify", "reap-idle", "monitor",
-)  # fmt: skip
 
 Outage = Callable[[FaultySystem, Random], Awaitable[None]]
 

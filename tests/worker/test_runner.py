@@ -177,7 +177,6 @@ async def test_a_browser_that_is_seen(visitor: Author) -> None:
 
 
 @needs_chromium
-@pytest.mark.timeout(240)
 async def test_a_pause_before_each_step(visitor: Author) -> None:
     """The inspector shows, the portal is not yet asked for its page; Ctrl-C leaves neither browser nor inspector."""
     visitor.write(
@@ -204,7 +203,7 @@ async def _interrupted(process: asyncio.subprocess.Process, phase: str, child: s
         await eventually(lambda: any(child in line for line in _commands(process.pid)))
         children = psutil.Process(process.pid).children(recursive=True)
         process.send_signal(signal.SIGINT)
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(30):
             out, err = await process.communicate()
         assert (process.returncode, out) == (130, b"")
         assert err.decode().splitlines()[-1] == "stopped"
@@ -272,7 +271,6 @@ async def test_a_login_code_is_typed(visitor: Author) -> None:
         assert await screen.ended() == 0
 
 
-@pytest.mark.timeout(240)
 async def test_ctrl_c(visitor: Author) -> None:
     """Ends the action and its browser at once."""
     visitor.write(
