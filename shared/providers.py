@@ -67,9 +67,12 @@ class Provider(BaseModel):
 def read_providers(folder: Path) -> dict[str, Any]:
     """The entries of a folder of NAME.yaml files, not yet validated; what is no YAML stays text.
 
-    Raises ValueError where there is none.
+    Raises ValueError where there is none, or it cannot be read.
     """
-    entries = {file.stem: _entry(file) for file in sorted(folder.glob("*.yaml"))}
+    try:
+        entries = {file.stem: _entry(file) for file in sorted(folder.glob("*.yaml"))}
+    except OSError as error:
+        raise ValueError(f"{error.filename}: {error.strerror}; the function's user must be able to read it") from None
     if not entries:
         raise ValueError(f"no NAME.yaml in {folder}; add one entry for each portal")
     return entries

@@ -44,10 +44,10 @@ def check_functions(deployment: Deployment) -> Iterator[Finding]:
             continue
         if trouble:
             broken = True
-            yield bad("functions", f"{name}: {trouble.reason}: {_last_line(trouble.message)}", _look(deployment, name))
+            yield bad("functions", f"{name}: {trouble.reason}: {_last_words(trouble.message)}", _look(deployment, name))
         elif problem := not_ready(services[name]):
             broken = True
-            yield bad("functions", f"{name} is not ready: {_last_line(problem)}", _look(deployment, name))
+            yield bad("functions", f"{name} is not ready: {_last_words(problem)}", _look(deployment, name))
     if not missing and not broken and not any(trouble.reason in PULL for trouble in troubles.values()):
         yield good("functions", f"{len(FUNCTIONS)} Services are ready")
 
@@ -56,9 +56,12 @@ def _look(deployment: Deployment, name: str) -> str:
     return deployment.kubectl(f"logs -l {SERVICE}={name} -c user-container --tail=20")
 
 
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1][:300] if lines else ""
+def _last_words(log: str) -> str:
+    """Why a process ended, by the last lines that it printed: an exception without its traceback, or the last line."""
+    lines = [line for line in log.strip().splitlines() if not line.startswith("ERROR:")]  # uvicorn's, which name nothing
+    indented = [n for n, line in enumerate(lines) if line.startswith(" ")]
+    words = "; ".join(lines[indented[-1] + 1 :]) if indented else lines[-1] if lines else ""
+    return words[:300]
 
 
 def _troubles(deployment: Deployment, services: dict[str, Thing]) -> Iterator[Trouble]:
@@ -74,10 +77,12 @@ def _of_pod(name: str, pod: Thing) -> Iterator[Trouble]:
     images = {it["name"]: it["image"] for it in pod["spec"]["containers"]}
     for status in pod.get("status", {}).get("containerStatuses", []):
         waiting = status["state"].get("waiting", {})
+        ended = status["state"].get("terminated") or status.get("lastState", {}).get("terminated", {})
+        image = images[status["name"]]
         if waiting.get("reason") in (*PULL, *STUCK):
-            ended = status.get("lastState", {}).get("terminated", {})
-            message = ended.get("message") or waiting.get("message", "")
-            yield Trouble(name, images[status["name"]], waiting["reason"], message)
+            yield Trouble(name, image, waiting["reason"], ended.get("message") or waiting.get("message", ""))
+        elif ended.get("exitCode") and not status.get("ready"):
+            yield Trouble(name, image, f"exit code {ended['exitCode']}", ended.get("message", ""))
 
 
 def check_images(deployment: Deployment) -> Iterator[Finding]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import random
 import shlex
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from pathlib import Path
 
 import httpx
@@ -38,10 +39,12 @@ from tests.cluster.knative import (
     host,
     no_browser_left,
 )
-from tests.cluster.kube import appearing, ended, kill, kubectl, pods, until
+from tests.cluster.kube import appearing, ended, items, kill, kubectl, pods, until
+from tests.compatibility import HALF
 
 pytestmark = pytest.mark.timeout(600)
 
+PREVIOUS_IMAGE = os.environ.get("PREVIOUS_IMAGE", "")
 HOLD = {"hold_seconds": 8}
 LETTERS = "SELECT event_type, destination, reason FROM dead_letters"
 
@@ -216,6 +219,43 @@ async def test_a_revision_is_rolled_out_and_back(system: System) -> None:
     await until(rolled_back, within=30)
     (job,) = await system.ended(job_id)
     assert job["status"] == "completed"
+    await _run(*update, "--env", "TOKEN_LIFETIME-", "--traffic", "@latest=100")
+
+
+@pytest.mark.skipif(not PREVIOUS_IMAGE, reason="PREVIOUS_IMAGE names no image of the release before (CONTRIBUTING.md)")
+async def test_two_releases_understand_each_other(system: System) -> None:
+    """Either half of the functions runs the release before, while jobs run that the other halves began."""
+    half = {function.replace("_", "-") for function in HALF}
+    current = (await _images())["monitor"]
+    began: list[int] = []
+    for old in (half, set(FUNCTIONS) - half, set[str]()):
+        images = {function: PREVIOUS_IMAGE if function in old else current for function in FUNCTIONS}
+        await _roll_out(images)
+        job_ids = [await system.submit(provider, f"RELEASE-{len(old)}") for provider in ("octotel", "openserve")]
+        jobs = await system.ended(*began, *job_ids)
+        assert {(job["status"], job["attempt"]) for job in jobs} == {("completed", 1)}
+        assert await _images() == images
+        began = [await system.submit("metrofiber", f"RELEASE-{len(old)}", demo=HOLD)] if old else []
+        for job_id in began:
+            await system.running(job_id)
+
+
+async def _roll_out(images: Mapping[str, str]) -> None:
+    """All at once, those that run something else."""
+    changed = images.items() - (await _images()).items()
+    await asyncio.gather(
+        *(_run("kn", "service", "update", name, "-n", NAMESPACE, "--image", image) for name, image in changed)
+    )
+
+
+async def _images() -> dict[str, str]:
+    """Of the revisions that functions' calls go to."""
+    images = {
+        revision["metadata"]["name"]: revision["spec"]["containers"][0]["image"]
+        for revision in await items("revisions", NAMESPACE)
+    }
+    services = await items("ksvc", NAMESPACE)
+    return {it["metadata"]["name"]: images[it["status"]["traffic"][0]["revisionName"]] for it in services}
 
 
 async def _revision(system: System) -> str:

@@ -1,6 +1,6 @@
 """Functions of this revision and of the one before, side by side on one database and one broker.
 
-The revision before is a commit, checked out of this repository's history; whoever releases names the release here.
+The revision before is checked out of this repository's history.
 Schema and manifests are this revision's, as during a rollout and after a rollback.
 """
 
@@ -24,11 +24,9 @@ from demo.api import Api
 from demo.play import signed_in
 from local.kustomize import build
 from local.system import MANIFESTS, ROOT, LocalSystem
+from tests.compatibility import HALF, PREVIOUS
 
-PREVIOUS = "16329e4"
 ALL = frozenset(path.parent.name for path in (ROOT / "functions").glob("*/main.py"))
-HALF = frozenset({"submit_job", "dispatch_job", "reap_idle", "monitor"})
-"""Every event, row and token that one function leaves to another crosses from this half to the other or back."""
 PATIENCE_SECONDS = 180.0
 """An attempt may lose its claim's 30 s, the next one the 60 s in which a browser must start."""
 WITNESS = """

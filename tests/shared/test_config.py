@@ -282,6 +282,13 @@ def test_a_folder_without_entries_is_named(tmp_path: Path) -> None:
         assert "no NAME.yaml in" in problems(ProviderSettings, PROVIDERS_DIR=str(path))["PROVIDERS_DIR"]
 
 
+def test_an_entry_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    """By the path that the system names, and its reason."""
+    (tmp_path / "octotel.yaml").mkdir()
+    found = problems(ProviderSettings, PROVIDERS_DIR=str(tmp_path))["PROVIDERS_DIR"]
+    assert f"{tmp_path}/octotel.yaml: Is a directory; the function's user must" in found
+
+
 def test_an_entry_may_be_short(tmp_path: Path) -> None:
     """Actions alone make a provider: a browser, no login codes, one account named after it."""
     entries = folder(tmp_path, **{"metro-fiber": "actions: [a, b]"})
