@@ -17,7 +17,7 @@ import psycopg
 
 from demo.api import TERMINAL, Api, Job
 from demo.play import signed_in
-from tests.cluster.kube import KubectlError, Logs, forwarded, items, kubectl, pods, until
+from tests.cluster.kube import KubectlError, Logs, forwarded, items, kill, kubectl, pods, until
 
 ROOT = Path(__file__).parents[2]
 OVERLAY = ROOT / "knative" / "overlays" / "dev"
@@ -117,6 +117,7 @@ async def installed() -> AsyncIterator[System]:
             yield System(env, await stack.enter_async_context(signed_in(env)), logs)
     finally:
         await kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--wait=false")
+        await kill(NAMESPACE, *await pods(NAMESPACE))  # nobody waits for what they still answer
         await until(_gone, within=120)
 
 
