@@ -117,7 +117,6 @@ async def installed() -> AsyncIterator[System]:
             yield System(env, await stack.enter_async_context(signed_in(env)), logs)
     finally:
         await kubectl("delete", "-k", str(OVERLAY), "--ignore-not-found", "--wait=false")
-        await kill(NAMESPACE, *await pods(NAMESPACE))  # nobody waits for what they still answer
         await until(_gone, within=120)
 
 
@@ -141,7 +140,11 @@ async def _applied() -> bool:
 
 
 async def _gone() -> bool:
-    return not await items("pods", NAMESPACE) and not await items("pods", BROWSERS)
+    """Nobody waits for what pods still answer."""
+    left = {namespace: await items("pods", namespace) for namespace in (NAMESPACE, BROWSERS)}
+    for namespace, found in left.items():
+        await kill(namespace, *(pod["metadata"]["name"] for pod in found))
+    return not any(left.values())
 
 
 async def _ready() -> None:

@@ -46,6 +46,7 @@ pytestmark = pytest.mark.timeout(600)
 
 PREVIOUS_IMAGE = os.environ.get("PREVIOUS_IMAGE", "")
 HOLD = {"hold_seconds": 8}
+HANDLE_BROWSERS = ("provision-browser", "reap-idle")
 LETTERS = "SELECT event_type, destination, reason FROM dead_letters"
 
 
@@ -185,17 +186,20 @@ def _restart(server: psutil.Process) -> None:
 
 async def test_a_warm_browser_is_there_before_its_job(system: System) -> None:
     """The tick starts it, a job has it at once and for itself, another takes its place; at night there is none."""
-    for function in ("provision-browser", "reap-idle"):
-        await _run("kn", "service", "update", function, "-n", NAMESPACE, "--env", "BROWSER_WARM_POOL=1")
+    await _both_with("BROWSER_WARM_POOL=1")
     (warm,) = await until(system.warm, within=90)
     (job,) = await system.ended(await system.submit("metrofiber", "WARM-1"))
     claimed = next(entry for entry in job["history"] if entry["event"] == "claimed")
     assert (job["status"], claimed["detail"]) == ("completed", {"warm_browser": warm})
     (fresh,) = await until(system.warm, within=90)
     assert fresh != warm
-    for function in ("provision-browser", "reap-idle"):
-        await _run("kn", "service", "update", function, "-n", NAMESPACE, "--env", "BROWSER_WARM_POOL-")
+    await _both_with("BROWSER_WARM_POOL-")
     await no_browser_left()
+
+
+async def _both_with(setting: str) -> None:
+    updates = (["kn", "service", "update", name, "-n", NAMESPACE, "--env", setting] for name in HANDLE_BROWSERS)
+    await asyncio.gather(*(_run(*update) for update in updates))
 
 
 async def test_a_revision_is_rolled_out_and_back(system: System) -> None:
