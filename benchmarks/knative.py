@@ -18,7 +18,6 @@ from kn_rpa.doctor.expected import FUNCTIONS
 from tests.cluster.knative import BROWSERS, FUNCTION_PODS, NAMESPACE, System, installed
 from tests.cluster.kube import items, kubectl, pods, until
 
-STARTS = 5
 ROUNDS = 3
 ANSWER, WORKER = "until the first answer", "until its worker has it"
 HELLO = "functions-framework's hello world, same image"
@@ -28,7 +27,7 @@ EACH_MINUTE = "* * * * *"
 WINDOW = "6s"
 """How long base lets reap-idle live after its tick."""
 TICKS = 3
-HELLO_SOURCE = f"""
+HELLO_SERVICE = f"""
 apiVersion: v1
 kind: ConfigMap
 metadata: {{name: hello, namespace: {NAMESPACE}}}
@@ -47,14 +46,14 @@ async def measure(_folder: Path) -> list[Comparison]:
     """Cold starts beside a hello world's, and jobs beside a browser's pod alone."""
     async with installed() as system:
         await _no_ticks()
-        await _hellos()
+        await _hello()
         gateway = await _gateway()
         async with httpx.AsyncClient(base_url=gateway, trust_env=False, timeout=60) as http:
-            starts = [await _cold_starts(http, hello_first=n % 2 == 0) for n in range(STARTS + 1)][1:]
+            starts = [await _cold_starts(http) for _ in range(ROUNDS + 1)][1:]
         figures = [
             figure
             for name in FUNCTIONS
-            for figure in compare(name, HELLO, {ANSWER: "s"}, (taken[name] for taken in starts))
+            for figure in compare(name, HELLO, {ANSWER: "s"}, ((taken[name], taken["hello"]) for taken in starts))
         ]
         return [*figures, *await _jobs(system), *await _idle(), await _ticked()]
 
@@ -69,8 +68,8 @@ async def _patch(kind: str, name: str, change: object) -> None:
     await kubectl("patch", kind, name, "-n", NAMESPACE, "--type=merge", "-p", json.dumps(change))
 
 
-async def _hellos() -> None:
-    """The smallest function there is, served as ours are: one beside each of ours."""
+async def _hello() -> None:
+    """The smallest function there is, served as ours are."""
     (monitor,) = [s for s in await items("ksvc", NAMESPACE) if s["metadata"]["name"] == "monitor"]
     spec = monitor["spec"]["template"]["spec"]
     container = spec["containers"][0]
@@ -83,12 +82,15 @@ async def _hellos() -> None:
     container.pop("envFrom")
     spec |= {"volumes": [{"name": "tmp", "emptyDir": {}}, {"name": "hello", "configMap": {"name": "hello"}}]}
     annotations = monitor["spec"]["template"]["metadata"]["annotations"]
-    template = {"metadata": {"annotations": annotations}, "spec": spec}
-    kind = {"apiVersion": "serving.knative.dev/v1", "kind": "Service", "spec": {"template": template}}
-    services = [kind | {"metadata": {"name": f"hello-{name}", "namespace": NAMESPACE}} for name in FUNCTIONS]
-    await kubectl("apply", "-f", "-", stdin=HELLO_SOURCE)
-    await kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": services}))
-    await kubectl("wait", "--for=condition=Ready", "ksvc", "--all", "-n", NAMESPACE, "--timeout=180s")
+    service = {
+        "apiVersion": "serving.knative.dev/v1",
+        "kind": "Service",
+        "metadata": {"name": "hello", "namespace": NAMESPACE},
+        "spec": {"template": {"metadata": {"annotations": annotations}, "spec": spec}},
+    }
+    await kubectl("apply", "-f", "-", stdin=HELLO_SERVICE)
+    await kubectl("apply", "-f", "-", stdin=json.dumps(service))
+    await kubectl("wait", "--for=condition=Ready", "ksvc/hello", "-n", NAMESPACE, "--timeout=90s")
 
 
 async def _gateway() -> str:
@@ -105,26 +107,17 @@ async def _all_at_zero() -> None:
     await asyncio.sleep(2)  # the ingress takes a moment to lead to the activator
 
 
-async def _cold_starts(http: httpx.AsyncClient, *, hello_first: bool) -> dict[str, tuple[Sample, Sample]]:
-    """Each function's first answer from no pod, and that of the hello world beside it, all one after the other."""
+async def _cold_starts(http: httpx.AsyncClient) -> dict[str, Sample]:
+    """Seconds until each function's first answer, one after the other."""
     await _all_at_zero()
-    taken: dict[str, tuple[Sample, Sample]] = {}
-    for name in FUNCTIONS:
-        pair = [(name, "/health/live"), (f"hello-{name}", "/")]
-        seconds = {
-            service: await _first_answer(http, service, path)
-            for service, path in (reversed(pair) if hello_first else pair)
-        }
-        taken[name] = seconds[name], seconds[f"hello-{name}"]
+    taken: dict[str, Sample] = {}
+    for name in ("hello", *FUNCTIONS):
+        path = "/" if name == "hello" else "/health/live"
+        begun = time.perf_counter()
+        answer = await http.get(path, headers={"host": f"{name}.{NAMESPACE}.svc.cluster.local"})
+        taken[name] = {ANSWER: time.perf_counter() - begun}
+        answer.raise_for_status()
     return taken
-
-
-async def _first_answer(http: httpx.AsyncClient, service: str, path: str) -> Sample:
-    begun = time.perf_counter()
-    answer = await http.get(path, headers={"host": f"{service}.{NAMESPACE}.svc.cluster.local"})
-    seconds = time.perf_counter() - begun
-    answer.raise_for_status()
-    return {ANSWER: seconds}
 
 
 async def _jobs(system: System) -> list[Comparison]:

@@ -151,7 +151,7 @@ async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: AR
 
 
 @contextlib.asynccontextmanager
-async def broken(name: str) -> AsyncIterator[None]:
+async def broken(system: System, name: str) -> AsyncIterator[None]:
     """Then the doctor says what it is, each part by itself, and after the commands that it gives all is well.
 
     Knative may look at SinkBindings before it knows of a new broker; then the doctor says so, and how to mend that.
@@ -169,40 +169,31 @@ async def broken(name: str) -> AsyncIterator[None]:
             mended, said = await shell(remedy)
             assert mended == 0, said
         await all_well()
+        if "Secret" in name:
+            await _trial_again(system)
 
 
-async def test_the_broker_is_missing(system: System) -> None:  # noqa: ARG001
-    """Who has its address gets the new one's."""
-    async with broken("the broker"):
+@pytest.mark.parametrize("name", ["a key of a Secret", "the broker"])
+async def test_what_is_broken_is_named_and_mended(system: System, name: str) -> None:
+    """By the doctor."""
+    async with broken(system, name):
         pass
 
 
-async def test_a_secret_is_missing_or_unusable(system: System) -> None:
-    """A function's first pod waits for it and goes on by itself; with what is unusable it ends, and says why."""
-    short = json.dumps({"stringData": {"JWT_SECRET_KEY": "short"}})
-    says = "shared.config.ConfigError: JWT_SECRET_KEY: must have 32 bytes or more; make one with: openssl rand"
-    try:
-        async with broken("a Secret"):
-            await _deploy_again("callback")
-            await seen(pods, "CreateContainerConfigError")
-            await seen(warnings, 'Error: secret "rpa-tokens" not found')
-            await seen(services, "RevisionMissing : Configuration ", "is waiting for a Revision to become ready.")
-        await kubectl("patch", "secret", "rpa-tokens", "-n", NAMESPACE, "--type=merge", "-p", short)
+async def test_a_secret_that_is_missing(system: System) -> None:
+    """A function's first pod waits for it; once it is there, it goes on by itself."""
+    async with broken(system, "a Secret"):
         await _deploy_again("callback")
-        await seen(pods, "Error")
-        await seen(lambda: logs(system), says)
-        await until(lambda: _says("functions", "callback: ", says), within=NAMED_SECONDS)
-        async with broken("a key of a Secret"):
-            pass
-    finally:
-        await _trial_again(system)
+        await seen(pods, "CreateContainerConfigError")
+        await seen(warnings, 'Error: secret "rpa-tokens" not found')
+        await seen(services, "RevisionMissing : Configuration ", "is waiting for a Revision to become ready.")
 
 
 async def test_what_the_overlay_has(system: System) -> None:
     """A right is missing, a Trigger, an address for events and the ticks that would send them all the same."""
     held = await system.submit("metrofiber", "OVERLAY-1", demo={"hold_seconds": 10})
     await system.running(held)
-    async with broken("what the overlay has"):
+    async with broken(system, "what the overlay has"):
         job_id = await system.submit("metrofiber", "OVERLAY-2")
         await seen(
             lambda: history(system, job_id), "given_back", "may not create pods in namespace rpa-browsers; grant it"
@@ -215,7 +206,7 @@ async def test_what_the_overlay_has(system: System) -> None:
 
 async def test_an_image_and_valkey_are_missing(system: System) -> None:
     """The revision before goes on serving; a job waits for its code."""
-    async with broken("an image's name and Valkey"):
+    async with broken(system, "an image's name and Valkey"):
         job_id = await system.submit("octotel", "VALKEY-1")
         await seen(lambda: answer(system, "/health"), "Valkey does not answer; try again")
         await seen(lambda: logs(system), "Valkey unavailable", "rate limit not counted")
@@ -224,6 +215,24 @@ async def test_an_image_and_valkey_are_missing(system: System) -> None:
         await seen(warnings, "Failed to pull image")
     (job,) = await system.ended(job_id)
     assert job["status"] == "completed"
+
+
+async def test_a_setting_that_is_unusable(system: System) -> None:
+    """The pod ends, its last words name the setting, and so does the doctor; mended, all goes on with new pods."""
+    short = json.dumps({"stringData": {"JWT_SECRET_KEY": "short"}})
+    says = "shared.config.ConfigError: JWT_SECRET_KEY: must have 32 bytes or more; make one with: openssl rand"
+    monitor = f"-n {NAMESPACE} -l serving.knative.dev/service=monitor"
+    try:
+        await kubectl("patch", "secret", "rpa-tokens", "-n", NAMESPACE, "--type=merge", "-p", short)
+        await shell(f"kubectl delete pod --wait=false {monitor}")
+        asking = asyncio.create_task(answer(system, "/health"))  # its pod is wanted
+        await seen(pods, "Error")
+        await seen(lambda: logs(system), says)
+        await until(lambda: _says("functions", "monitor: ", says), within=NAMED_SECONDS)
+        await keep("a setting")
+        asking.cancel()
+    finally:
+        await _trial_again(system)
 
 
 async def test_a_browsers_image_that_is_missing(system: System) -> None:
