@@ -58,10 +58,11 @@ def _look(deployment: Deployment, name: str) -> str:
 
 def _last_words(log: str) -> str:
     """Why a process ended, by the last lines that it printed: an exception without its traceback, or the last line."""
-    lines = [line for line in log.strip().splitlines() if not line.startswith("ERROR:")]  # uvicorn's, which name nothing
-    indented = [n for n, line in enumerate(lines) if line.startswith(" ")]
-    words = "; ".join(lines[indented[-1] + 1 :]) if indented else lines[-1] if lines else ""
-    return words[:300]
+    # uvicorn's own lines name nothing.
+    lines = [line for line in log.strip().splitlines() if not line.startswith("ERROR:")]
+    inner = [n for n, line in enumerate(lines) if line.startswith(" ")]
+    words = "; ".join(lines[inner[-1] + 1 :]) if inner else ""
+    return (words or "".join(lines[-1:]).strip())[:300]
 
 
 def _troubles(deployment: Deployment, services: dict[str, Thing]) -> Iterator[Trouble]:

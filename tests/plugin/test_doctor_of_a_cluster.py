@@ -63,6 +63,24 @@ def not_ready(cluster: ClusterStandIn) -> None:
     cluster.things[cluster.path("services/notify")]["status"] = ready("False", "Revision failed\nits container exited")
 
 
+LAST_WORDS = """ERROR:    Exception in 'lifespan' protocol
+Traceback (most recent call last):
+  File "/app/shared/config.py", line 51, in load
+    raise ConfigError("\\n".join(problems)) from None
+shared.config.ConfigError: CALLBACK_TIMEOUT: must be a number
+CALLBACK_URL: is missing
+ERROR:    Application startup failed. Exiting.
+"""
+NAMED = "shared.config.ConfigError: CALLBACK_TIMEOUT: must be a number; CALLBACK_URL: is missing"
+
+
+def ended(cluster: ClusterStandIn) -> None:
+    """As the kubelet says it of one that has just ended, before it is started again."""
+    crashing(cluster)
+    (state,) = cluster.things["/api/v1/namespaces/rpa/pods/notify-2-a"]["status"]["containerStatuses"]
+    state |= {"state": {"terminated": {"exitCode": 3, "message": LAST_WORDS}}, "lastState": {}, "ready": False}
+
+
 def crashing(cluster: ClusterStandIn) -> None:
     """As the kubelet says it of a function that ends at once."""
     cluster.things[cluster.path("services/notify")]["status"] = {"latestCreatedRevisionName": "notify-2"}
@@ -70,7 +88,7 @@ def crashing(cluster: ClusterStandIn) -> None:
     state = {
         "name": "user-container",
         "state": {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}},
-        "lastState": {"terminated": {"message": "Traceback\nConfigError: CALLBACK_TIMEOUT: must be a number\n"}},
+        "lastState": {"terminated": {"exitCode": 3, "message": LAST_WORDS}},
     }
     cluster.things["/api/v1/namespaces/rpa/pods/notify-2-a"] = {
         "metadata": {"name": "notify-2-a", "labels": labels},
@@ -90,14 +108,10 @@ LOGS = "kubectl logs -l serving.knative.dev/service=notify -c user-container --t
         (without("configmaps/rpa-providers"), "config", "ConfigMap rpa-providers is missing or empty", APPLY),
         (without("services/notify"), "functions", "Service notify is missing", APPLY),
         (not_ready, "functions", "notify is not ready: its container exited", LOGS),
-        (
-            crashing,
-            "functions",
-            "notify: CrashLoopBackOff: ConfigError: CALLBACK_TIMEOUT: must be a number",
-            LOGS,
-        ),
+        (crashing, "functions", f"notify: CrashLoopBackOff: {NAMED}", LOGS),
+        (ended, "functions", f"notify: exit code 3: {NAMED}", LOGS),
     ],
-    ids=["settings", "portals", "no function", "a function not ready", "a function that ends at once"],
+    ids=["settings", "portals", "no function", "a function not ready", "a function that ends at once", "has ended"],
 )
 async def test_what_is_broken_is_named(
     shell: Shell, cluster: ClusterStandIn, broken: Callable[[ClusterStandIn], object], part: str, says: str, mend: str
