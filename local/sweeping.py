@@ -14,6 +14,8 @@ from local.process import MARK
 BROWSER_MARK = "RPA_BROWSER"
 """Every process of a browser has the browser's name in its environment under this name, beside the system's mark."""
 SWEEP_SECONDS = 5.0
+LOOKS = 2
+"""A process that is just becoming another program shows no environment, and so is overlooked."""
 PAUSE_SECONDS = 0.02
 
 
@@ -33,7 +35,10 @@ def browser_processes(state: Path, name: str | None = None) -> Iterator[psutil.P
 def kill_browsers(state: Path, name: str | None = None) -> None:
     """Kill until none is left: a process may start another one while we look."""
     deadline = time.monotonic() + SWEEP_SECONDS
-    while found := list(browser_processes(state, name)):
+    looks_without_any = 0
+    while looks_without_any < LOOKS:
+        found = list(browser_processes(state, name))
+        looks_without_any = 0 if found else looks_without_any + 1
         for process in found:
             with contextlib.suppress(psutil.Error):
                 process.kill()
