@@ -14,10 +14,11 @@ import subprocess
 import sys
 import threading
 from collections import deque
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import FrameType
-from typing import TextIO
+from typing import Any, TextIO
 
 from playwright._impl._driver import compute_driver_executable
 
@@ -29,6 +30,8 @@ PORT = int(os.environ.get("PORT", "3000"))
 HEALTH_PORT = int(os.environ.get("HEALTH_PORT", "8081"))
 TERMINATION_LOG = Path(os.environ.get("TERMINATION_LOG", "/dev/termination-log"))
 GRACE_SECONDS = 4
+HEALTH_SECONDS = 3
+"""A probe is answered once there is something to say: kubelets ask once a second."""
 LINES_KEPT = 200
 
 
@@ -41,6 +44,7 @@ class Server:
         self._said: deque[str] = deque(maxlen=LINES_KEPT)
         self._process: subprocess.Popen[str] | None = None
         self._stopping = False
+        self._announced = threading.Event()
 
     def run(self) -> str | None:
         """Serve until told to stop, or until the browser dies: then the reason."""
@@ -81,6 +85,7 @@ class Server:
     def _announce(self, output: TextIO) -> None:
         for _address in output:  # one line, once it has read its configuration and listens
             self._config.unlink(missing_ok=True)
+            self._announced.set()
             _say("ready")
 
     def _listen(self, output: TextIO) -> None:
@@ -88,6 +93,15 @@ class Server:
             said = line.rstrip("\n").replace(self._secret_path, "/…")
             self._said.append(said)
             _say(said)
+
+    def accepts(self) -> bool:
+        """Whether it accepts connections; until it does, that is waited for a while."""
+        self._announced.wait(HEALTH_SECONDS)
+        try:
+            with socket.create_connection(("127.0.0.1", PORT), timeout=0.5):
+                return True
+        except OSError:
+            return False
 
     def _stop(self, _signal: int, _frame: FrameType | None) -> None:
         self._stopping = True
@@ -113,21 +127,17 @@ def _outlive(child: int) -> int:
 class Health(BaseHTTPRequestHandler):
     """GET /health: 200 while the server accepts connections."""
 
+    def __init__(self, server: Server, *args: Any) -> None:
+        self._server = server
+        super().__init__(*args)
+
     def do_GET(self) -> None:
-        self.send_response(404 if self.path != "/health" else 200 if _accepts(PORT) else 503)
+        self.send_response(404 if self.path != "/health" else 200 if self._server.accepts() else 503)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
         """A line for each probe helps nobody."""
-
-
-def _accepts(port: int) -> bool:
-    try:
-        with socket.create_connection(("127.0.0.1", port), timeout=0.5):
-            return True
-    except OSError:
-        return False
 
 
 def _say(line: str) -> None:
@@ -141,9 +151,10 @@ def main() -> int:
     if not secret_path.startswith("/"):
         _say("WS_PATH: not set; give the WebSocket's secret path, starting with /")
         return 2
-    health = ThreadingHTTPServer((EVERYWHERE, HEALTH_PORT), Health)
+    server = Server(secret_path)
+    health = ThreadingHTTPServer((EVERYWHERE, HEALTH_PORT), partial(Health, server))
     threading.Thread(target=health.serve_forever, daemon=True).start()
-    reason = Server(secret_path).run()
+    reason = server.run()
     if reason is None:
         return 0
     _say(reason)

@@ -309,7 +309,7 @@ class BrowserSettings(BaseSettings):
     )
     browser_service_image: str = Field("", validate_default=True, description="the image of browsers' pods")
     browser_cpu_request: Quantity = "250m"
-    browser_cpu_limit: Quantity = "1"
+    browser_cpu_limit: Quantity = "2"
     browser_memory_request: Quantity = "512Mi"
     browser_memory_limit: Quantity = "2Gi"
     browser_shm_size: Quantity = Field("512Mi", description="shared memory, which counts as memory of the pod")

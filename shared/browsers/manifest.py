@@ -14,6 +14,8 @@ JOB_LABEL, ATTEMPT_LABEL = "rpa/job-id", "rpa/attempt"
 PORT, HEALTH_PORT = 3000, 8081
 SECRET_PATH = "WS_PATH"  # noqa: S105 - the variable's name
 GRACE_SECONDS = 5
+HEALTH_SECONDS = 5
+"""One that starts answers as soon as it is ready, or after three."""
 TMP_SIZE = "1Gi"
 """More than this on disk and the kubelet evicts the browser, not its neighbours."""
 
@@ -64,7 +66,11 @@ def _container(spec: BrowserSpec, settings: BrowserSettings) -> dict[str, Any]:
             "capabilities": {"drop": ["ALL"]},
             "readOnlyRootFilesystem": True,
         },
-        "readinessProbe": {"httpGet": {"path": "/health", "port": HEALTH_PORT}, "periodSeconds": 1},
+        "readinessProbe": {
+            "httpGet": {"path": "/health", "port": HEALTH_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": HEALTH_SECONDS,
+        },
         # What killed a browser before it could say so, such as a missing library, is in its log.
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, {"name": "shm", "mountPath": "/dev/shm"}],  # noqa: S108

@@ -8,6 +8,7 @@ import ctypes
 import secrets
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import psutil
 import pytest
 from playwright.async_api import async_playwright
 
+from browser.serve import HEALTH_SECONDS
 from local.process import base_environment, free_port
 from tests.serving import eventually
 
@@ -160,18 +162,20 @@ async def test_a_browser_that_cannot_start_says_why(tmp_path: Path) -> None:
 
 
 async def test_it_is_not_ready_before_it_accepts_connections(tmp_path: Path) -> None:
-    """The kubelet is told so until then, and of no other path."""
+    """The kubelet is told so until then, not before it could have become ready, and of no other path."""
     slow = tmp_path / "firefox"
     slow.write_text("#!/bin/sh\nexec sleep 60\n")
     slow.chmod(0o755)
     async with serving(tmp_path, FIREFOX=str(slow)) as service:
         async with asyncio.timeout(20):
             while True:
+                asked = time.monotonic()
                 try:
                     assert await service.status() == 503
                     break
                 except httpx.TransportError:
                     await asyncio.sleep(0.05)
+        assert time.monotonic() - asked >= HEALTH_SECONDS
         async with httpx.AsyncClient(trust_env=False) as http:
             assert (await http.get(service.health.replace("/health", "/other"))).status_code == 404
         # Playwright waits for its browser: it is killed after the grace, and that is soon enough.

@@ -14,6 +14,7 @@ from shared.browsers.manifest import manifest
 from shared.config import BrowserSettings, load
 from tests.cluster.cluster import Cluster, eventually
 from tests.cluster.conftest import BROWSER_IMAGE, Place
+from tests.cluster.kube import kubectl
 
 
 async def title(address: str, path: str) -> str:
@@ -62,6 +63,17 @@ async def test_a_browser_is_created_used_and_deleted(place: Place, spec: Browser
     await eventually(ended)
     with pytest.raises(BrowserFailed, match="gone"):
         await browsers.wait_ready(spec.name, timeout=5)
+    await browsers.delete(spec.name)
+
+
+async def test_a_browser_compiles_nothing_of_itself(place: Place, namespace: str, spec: BrowserSpec) -> None:
+    """It takes what was compiled when its image was built; what does not fit, it would make anew."""
+    browsers = place()
+    await browsers.create(spec)
+    await browsers.wait_ready(spec.name, timeout=60)
+    used = "$(echo /tmp/playwright_*/startupCache)"
+    script = f"cd /app/profile/startupCache; for it in *; do cmp $it {used}/$it; find {used}/$it -newer $it; done"
+    assert await kubectl("exec", "-n", namespace, spec.name, "--", "sh", "-c", script) == ""
     await browsers.delete(spec.name)
 
 
