@@ -12,7 +12,7 @@ from typing import Any
 
 from local.process import free_port
 
-PAUSE_SECONDS = 0.25
+PAUSE_SECONDS = 0.5
 
 
 class KubectlError(Exception):
