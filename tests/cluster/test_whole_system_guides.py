@@ -55,9 +55,11 @@ async def test_an_overlay_is_applied_in_steps(system: System, checkout: Path) ->
 
 
 async def test_a_new_version_is_applied(system: System, checkout: Path) -> None:  # noqa: ARG001
-    """The Job of the version before is no hindrance."""
+    """The Job of the version before is no hindrance; its log is there for those who look by hand."""
     await do(commands("docs/how-to/roll-out.md", "kubectl delete job migrate"), checkout)
     await do(f"kubectl wait -n {NAMESPACE} --for=condition=Complete job/migrate --timeout=300s")
+    await do(commands("docs/how-to/troubleshoot.md", "kn service list"))
+    await do(sentence("docs/how-to/troubleshoot.md", "kubectl annotate sinkbinding"))
     await all_well()
 
 
@@ -76,15 +78,6 @@ async def test_settings_are_read_at_once(system: System) -> None:
     """Pods are replaced, and answer."""
     await do(commands("docs/how-to/roll-out.md", "kubectl delete pod"))
     assert (await system.job(await system.submit("openserve", "GUIDE-1")))["status"]
-    await all_well()
-
-
-async def test_one_can_look_by_hand(system: System, checkout: Path) -> None:  # noqa: ARG001
-    """The commands that a guide begins with are answered, the migration's log while its Job is kept."""
-    await do(commands("docs/how-to/roll-out.md", "kubectl delete job migrate"), checkout)
-    await do(f"kubectl wait -n {NAMESPACE} --for=condition=Complete job/migrate --timeout=300s")
-    await do(commands("docs/how-to/troubleshoot.md", "kn service list"))
-    await do(sentence("docs/how-to/troubleshoot.md", "kubectl annotate sinkbinding"))
     await all_well()
 
 
