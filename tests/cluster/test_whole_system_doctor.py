@@ -17,7 +17,7 @@ import httpx
 import pytest
 import yaml
 
-from tests.cluster.knative import BROWSERS, FUNCTION_PODS, NAMESPACE, OVERLAY, ROOT, System, host
+from tests.cluster.knative import BROWSERS, FUNCTION_PODS, NAMESPACE, OVERLAY, ROOT, System, functions_at_zero, host
 from tests.cluster.kube import ended, kill, kubectl, until
 from tests.cluster.kube import pods as running
 from tests.docs.documents import tokens
@@ -123,21 +123,22 @@ FAULTS = {
 """Broken at once is what one command mends, or what has nothing to do with each other."""
 
 
+async def test_it_scales_to_zero_and_a_job_is_followed_from_there(system: System) -> None:  # noqa: ARG001
+    """Idle, no function has a pod; the next job is done all the same. Address, name and password are the cluster's."""
+    await functions_at_zero()
+    code, said = await shell("kn rpa job submit metrofiber validation -p circuit=KN-1 --watch -n rpa")
+    assert code == 0, said
+    lines = said.splitlines()
+    assert lines[0].startswith("Job ")
+    assert "completed after" in lines[-1]
+
+
 async def test_a_whole_deployment_is_well(system: System) -> None:  # noqa: ARG001 - it must be there
     """Every part is looked at and none is broken; the exit code says so."""
     code, findings = await doctor(wait=60)
     assert [it for it in findings if it["state"] not in WELL] == []
     parts = "secrets config rbac broker triggers ticks functions image answers database schema valkey clock events"
     assert (code, list(dict.fromkeys(it["part"] for it in findings))) == (0, parts.split())
-
-
-async def test_a_job_is_followed_to_its_end(system: System) -> None:  # noqa: ARG001
-    """From nothing but the cluster: address, name and password are found there."""
-    code, said = await shell("kn rpa job submit metrofiber validation -p circuit=KN-1 --watch -n rpa")
-    assert code == 0, said
-    lines = said.splitlines()
-    assert lines[0].startswith("Job ")
-    assert "completed after" in lines[-1]
 
 
 @contextlib.asynccontextmanager
